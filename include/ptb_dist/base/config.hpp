@@ -1,0 +1,104 @@
+// Everything that a user can set, in one table that feeds files, flags, --help, the echo in the log
+// and, later, checkpoints.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace ptb {
+
+// Values after flag > file > default. Keys have these names; flags have dashes for underscores.
+struct Config {
+  // Model and schedule: the table of Zaremba et al. (2014). Defaults are those of "small".
+  double init_scale = 0.1;
+  double learning_rate = 1.0;
+  double max_grad_norm = 5.0;
+  std::int64_t num_layers = 2;
+  std::int64_t num_steps = 20;
+  std::int64_t hidden_size = 200;
+  std::int64_t max_epoch = 4;
+  std::int64_t max_max_epoch = 13;
+  double keep_prob = 1.0;
+  double lr_decay = 0.5;
+  std::int64_t batch_size = 20;
+  std::int64_t vocab_size = 10'000;
+  double forget_bias = 0.0;
+  std::int64_t seed = 1;
+  std::int64_t eval_lanes = 20;
+
+  // Where the numbers come from.
+  std::string data{};  // a folder or "synthetic"; empty: $PTB_DATA, then data/ptb
+  std::int64_t synthetic_tokens = 929'589;
+  std::int64_t synthetic_vocab = 10'000;
+  std::string init_from{};  // HDF5 file of parameters
+
+  // How it runs.
+  std::string scaling = "strong";  // strong | weak
+  std::string backend = "auto";    // auto | cpu | cuda
+  std::string precision = "auto";  // auto | fp32 | tf32 | bf16
+  std::string comm = "auto";       // auto | mpi | nccl | single
+  std::int64_t threads = 0;        // per rank; 0: an equal share of the host's cores
+  double timeout = 300.0;          // seconds a rank waits for another
+
+  // What it writes.
+  std::string run_dir{};  // empty: runs/<config>-<date>-<time>
+  std::int64_t metrics_windows = 10;
+  std::string save_parameters{};  // HDF5 file, at the end
+
+  bool operator==(const Config&) const = default;
+};
+
+// One row of the table.
+struct Key {
+  using Member = std::variant<double Config::*, std::int64_t Config::*, std::string Config::*>;
+
+  std::string name;   // as in a file
+  std::string group;  // heading in --help
+  Member member;
+  std::string unit;     // "epochs", "bytes", ...; may be empty
+  std::string meaning;  // one line
+  double low = 0;       // numbers: inclusive range
+  double high = 0;
+  bool low_is_open = false;            // low itself is not allowed
+  std::vector<std::string> choices{};  // texts: allowed values; empty: any
+  std::string alias{};                 // a second flag ("--epochs")
+
+  std::string flag() const;     // "--max-grad-norm"
+  std::string allowed() const;  // "an integer from 1 to 255"
+};
+const std::vector<Key>& config_schema();
+// The value of a key as TOML writes it: 0.1, 20, "small". Doubles come back exactly.
+std::string toml_value(const Config& config, const Key& key);
+
+// Where a value that is not the built-in default's came from, for the echo at start.
+struct Origin {
+  std::string key{};
+  std::string from{};  // "flag", or the file's name
+};
+
+struct ResolvedConfig {
+  std::string name{};  // "small", or the stem of the file
+  Config values{};
+  std::vector<Origin> origins{};  // keys that the file or a flag set, in the schema's order
+};
+
+// Reads NAME from the folder of shipped configurations, or a TOML file (whatever ends in .toml or
+// has a slash), over the defaults. `overrides` are (key, text) pairs from the command line, applied
+// last; keys must be the schema's. All complaints at once, each with file and line, or the flag:
+// unknown key (and the nearest one), wrong type, out of range, duplicate key. Error 2.
+ResolvedConfig resolve_config(const std::string& name_or_file,
+                              std::span<const std::pair<std::string, std::string>> overrides);
+// TOML text that resolve_config reads back to the same values.
+std::string to_toml(const ResolvedConfig& config);
+// Reads such a text; `source` names it in messages.
+ResolvedConfig config_from_toml(const std::string& text, const std::string& name,
+                                const std::string& source);
+// The folder of shipped configurations: beside the program in an install, else of the source tree.
+std::filesystem::path configs_folder();
+
+}  // namespace ptb

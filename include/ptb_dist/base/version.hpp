@@ -1,0 +1,17 @@
+// What this build is: for --version, the log's first line, and the handshake between ranks.
+#pragma once
+
+#include <string>
+
+namespace ptb {
+
+inline constexpr const char* kVersion = "0.1.0";
+
+// Git revision of the source tree, "-dirty" appended if it differed, or "unknown".
+std::string git_revision();
+// Compiler and build type.
+std::string compiler();
+// Libraries of this build, "without" where a part was left out; one "name: version" line each.
+std::string build_information();
+
+}  // namespace ptb

@@ -1,0 +1,212 @@
+#include "ptb_dist/base/command_line.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <utility>
+
+#include "ptb_dist/base/error.hpp"
+
+namespace ptb {
+namespace {
+
+constexpr const char* kAbout =
+    "Trains LSTM language models (Zaremba et al. 2014) on the Penn Treebank, data-parallel over "
+    "the\n"
+    "ranks of an MPI job: mpirun -np 8 ptb_dist --config large\n";
+constexpr const char* kFooter =
+    "A flag overrides the file, the file overrides the defaults; of a flag given twice the last "
+    "one\n"
+    "counts. Each key of a configuration file is the flag's name with underscores: max_grad_norm.";
+constexpr int kHelpColumn = 32;
+
+// The raw texts of the flags, in the order given; empty where a flag was not.
+struct Flags {
+  bool dry_run = false;
+  std::vector<std::string> config;
+  std::vector<std::string> max_windows;
+  std::vector<std::vector<std::string>> keys;  // in the schema's order
+};
+
+// Breaks the text at spaces; CLI11 indents what follows a line break.
+std::string wrapped(const std::string& text, std::size_t width) {
+  std::string out;
+  std::size_t begin = 0;
+  while (text.size() - begin > width) {
+    std::size_t end = text.rfind(' ', begin + width);
+    if (end == std::string::npos || end <= begin)
+      end = std::min(text.find(' ', begin), text.size());
+    if (end == text.size()) break;
+    out += text.substr(begin, end - begin) + '\n';
+    begin = end + 1;
+  }
+  return out + text.substr(begin);
+}
+
+std::string key_help(const Key& key) {
+  const std::string unit = key.unit.empty() ? "" : fmt::format(" [{}]", key.unit);
+  return wrapped(key.meaning + unit, 100 - kHelpColumn) + '\n' +
+         fmt::format("{}; default {}", key.allowed(), toml_value(Config{}, key));
+}
+
+std::string value_name(const Key& key) {
+  if (std::holds_alternative<std::string Config::*>(key.member)) return "TEXT";
+  return std::holds_alternative<std::int64_t Config::*>(key.member) ? "N" : "X";
+}
+
+void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
+  app.name("ptb_dist");
+  app.footer(kFooter);
+  app.allow_extras();  // collected, so that all unknown flags are named at once
+  app.require_subcommand(0, 1);
+  app.get_formatter()->column_width(kHelpColumn);
+  app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+  app.set_version_flag("--version", version_text, "version, libraries and git revision");
+  const auto command = [&app](const char* name, const char* meaning) {
+    // Flags are the program's own, before or after the command; so is --help.
+    app.add_subcommand(name, meaning)->group("Commands")->fallthrough()->set_help_flag();
+  };
+  command("train", "train and report perplexity (this is also what no command means)");
+  command("config", "print the resolved configuration as TOML that can be run again");
+
+  const auto add = [&app](const std::string& names, std::vector<std::string>& texts,
+                          const std::string& help) {
+    return app.add_option(names, texts, help)->expected(1)->allow_extra_args(false)->take_all();
+  };
+  add("--config", flags.config,
+      "a shipped configuration (test, small, medium, large) or a TOML file\ndefault small")
+      ->type_name("NAME|FILE.toml");
+  add("--max-windows", flags.max_windows,
+      "stop after this window of the run, without validation or test\ndefault: the whole run")
+      ->type_name("N");
+  app.add_flag("--dry-run", flags.dry_run,
+               "say what would run (lanes, windows, parameters, bytes), and stop");
+  flags.keys.resize(config_schema().size());
+  for (std::size_t i = 0; i < config_schema().size(); ++i) {
+    const Key& key = config_schema()[i];
+    add(key.alias.empty() ? key.flag() : key.flag() + "," + key.alias, flags.keys[i], key_help(key))
+        ->type_name(value_name(key))
+        ->group(key.group);
+  }
+}
+
+std::vector<std::string> flag_names() {
+  std::vector<std::string> names = {"--config", "--max-windows", "--dry-run", "--version",
+                                    "--help"};
+  for (const Key& key : config_schema()) {
+    names.push_back(key.flag());
+    if (!key.alias.empty()) names.push_back(key.alias);
+  }
+  return names;
+}
+
+// What CLI11 did not recognise. A word behind an unknown flag is taken for its value.
+std::vector<Complaint> unknown_arguments(const std::vector<std::string>& remaining) {
+  std::vector<Complaint> complaints;
+  bool is_value = false;
+  for (const std::string& argument : remaining) {
+    const std::size_t equals = argument.find('=');
+    const std::string flag = argument.substr(0, equals);
+    const std::string hint = did_you_mean(flag, flag_names());
+    if (argument.starts_with('-')) {
+      complaints.push_back({.what = fmt::format("unknown flag \"{}\"", escaped(flag)),
+                            .remedy = hint.empty() ? "ptb_dist --help lists all" : hint});
+    } else if (!is_value) {
+      const std::string command = did_you_mean(argument, {"train", "config"});
+      complaints.push_back({.what = fmt::format("unexpected argument \"{}\"", escaped(argument)),
+                            .remedy = command.empty() ? "commands are train and config" : command});
+    }
+    is_value = argument.starts_with('-') && equals == std::string::npos;
+  }
+  return complaints;
+}
+
+// The last text of a flag; the default if it was not given. Another flag in its place is no value.
+std::optional<std::string> last_text(const std::vector<std::string>& texts, const std::string& flag,
+                                     std::vector<Complaint>& complaints) {
+  if (texts.empty()) return std::nullopt;
+  if (!texts.back().starts_with("--")) return texts.back();
+  complaints.push_back(
+      {.what = flag, .why = fmt::format("has no value, \"{}\" follows", escaped(texts.back()))});
+  return std::nullopt;
+}
+
+std::optional<std::int64_t> parse_max_windows(const std::string& text,
+                                              std::vector<Complaint>& complaints) {
+  std::int64_t windows = 0;
+  const char* const end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, windows);
+  if (result.ec == std::errc() && result.ptr == end && windows > 0) return windows;
+  complaints.push_back({.what = "--max-windows",
+                        .why = fmt::format("\"{}\" is not a number of windows", escaped(text)),
+                        .remedy = fmt::format("give an integer from 1 to {}",
+                                              std::numeric_limits<std::int64_t>::max())});
+  return std::nullopt;
+}
+
+void resolve(CommandLine& line, const Flags& flags, std::vector<Complaint>& complaints) {
+  std::vector<std::pair<std::string, std::string>> overrides;
+  for (std::size_t i = 0; i < flags.keys.size(); ++i) {
+    const Key& key = config_schema()[i];
+    const auto text = last_text(flags.keys[i], key.flag(), complaints);
+    if (text) overrides.emplace_back(key.name, *text);
+  }
+  if (const auto text = last_text(flags.max_windows, "--max-windows", complaints)) {
+    line.max_windows = parse_max_windows(*text, complaints);
+  }
+  const auto name = last_text(flags.config, "--config", complaints);
+  try {
+    line.config = resolve_config(name.value_or("small"), overrides);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::usage) throw;
+    for (const std::string& text : error.lines()) complaints.push_back({.what = text});
+  }
+}
+
+}  // namespace
+
+CommandLine parse_command_line(const std::vector<std::string>& arguments,
+                               const std::string& version_text) {
+  CLI::App app(kAbout);
+  Flags flags;
+  declare(app, flags, version_text);
+  const std::string help = app.help();  // afterwards it would be the chosen command's
+  std::vector<Complaint> complaints;
+  std::vector<std::string> reversed;  // CLI11 takes them from the back
+  for (auto argument = arguments.rbegin(); argument != arguments.rend(); ++argument) {
+    // CLI11 would take the next argument for the value.
+    if (argument->starts_with("--") && argument->ends_with('=')) {
+      complaints.push_back({.what = escaped(*argument), .why = "has no value behind the ="});
+    } else {
+      reversed.push_back(*argument);
+    }
+  }
+
+  CommandLine line;
+  try {
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    return {.action = CommandLine::Action::print_text, .text = help};
+  } catch (const CLI::CallForVersion& version) {
+    return {.action = CommandLine::Action::print_text, .text = version.what()};
+  } catch (const CLI::ArgumentMismatch&) {  // only the last argument can lack its value
+    complaints.push_back({.what = escaped(arguments.back()), .why = "has no value"});
+    throw Error(ExitCode::usage, std::move(complaints));
+  } catch (const CLI::ParseError& error) {
+    complaints.push_back({.what = "command line", .why = error.what()});
+    throw Error(ExitCode::usage, std::move(complaints));
+  }
+  for (Complaint& complaint : unknown_arguments(app.remaining(true))) {
+    complaints.push_back(std::move(complaint));
+  }
+  resolve(line, flags, complaints);
+  if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
+  if (flags.dry_run) line.action = CommandLine::Action::dry_run;
+  if (app.got_subcommand("config")) line.action = CommandLine::Action::config;
+  return line;
+}
+
+}  // namespace ptb
