@@ -1,0 +1,82 @@
+// From a split to windows: B parallel lanes through the text, cut into windows of T steps.
+//
+// n = tokens / B (integer); lane b is tokens [b·n, (b+1)·n). A window's input is x[t], its target
+// x[t+1]: the last window of a lane must leave one token for the last target, hence (n - 1) / T
+// windows. Lanes are contiguous text and stay whole on one rank.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ptb {
+
+// Lanes first .. first + count - 1 of `global` lanes. count may be 0.
+struct LaneSlice {
+  int first = 0;
+  int count = 0;
+  int global = 0;
+
+  bool operator==(const LaneSlice&) const = default;
+};
+
+// The part-th of `parts` contiguous shares of `global` lanes: it begins at lane
+// part·⌊B/parts⌋ + min(part, B mod parts), so the first B mod parts shares have one lane more.
+LaneSlice deal_lanes(int global, int part, int parts);
+
+// What one rank needs of one window. Arrays are time-major, [T,B] with B = its own lanes.
+struct Window {
+  int num_steps = 0;                  // T
+  LaneSlice lanes;                    // B = lanes.count
+  std::vector<std::int32_t> inputs;   // [T,B]
+  std::vector<std::int32_t> targets;  // [T,B] inputs of the next step
+  // The embedding's gradient has one row per distinct word of the *global* window, which every rank
+  // knows without asking: words are those ids, ascending; the positions (t·B + b) of word u in this
+  // rank's inputs are positions[row_begin[u] .. row_begin[u+1]), ascending, possibly none.
+  std::vector<std::int32_t> words;      // [U], U <= min(V, T·global lanes)
+  std::vector<std::int32_t> row_begin;  // [U+1]
+  std::vector<std::int32_t> positions;  // [T·B]
+};
+
+// What happens to the tokens behind the last full window of a lane: training and validation drop
+// them, the test reads on to the last token in a shorter window.
+enum class Remainder { drop, keep };
+
+// A split dealt into lanes. Keeps a view of the tokens: they must outlive it.
+class Lanes {
+ public:
+  // Error 65 if there are too few tokens for one window (with the arithmetic and the most lanes
+  // that work); `split_name` is for that message.
+  Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps, const char* split_name,
+        Remainder remainder = Remainder::drop);
+
+  int lanes() const { return lanes_; }
+  int num_steps() const { return num_steps_; }
+  std::int64_t lane_length() const { return lane_length_; }
+  // Windows in one pass over the split.
+  int windows() const { return windows_; }
+  // Tokens predicted in one pass, over all lanes.
+  std::int64_t predicted_tokens() const;
+
+  // Steps of a window: num_steps(), less in the last one of a split with Remainder::keep.
+  int steps(int index) const;
+
+  // Fills `window` for the given slice; its vectors keep their capacity from call to call.
+  // 0 <= index < windows(). words, row_begin and positions are filled only if `for_training`.
+  void fill(Window& window, int index, LaneSlice slice, bool for_training) const;
+
+ private:
+  // A window's tokens in one lane, [T+1]: its inputs and the last target.
+  std::span<const std::int32_t> lane_text(int lane, int index) const;
+  void fill_rows(Window& window, int index) const;
+
+  std::span<const std::int32_t> tokens_;
+  int lanes_;
+  int num_steps_;
+  std::int64_t lane_length_;
+  int windows_;
+  std::size_t id_limit_;  // every token is below it
+};
+
+}  // namespace ptb

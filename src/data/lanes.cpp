@@ -1,0 +1,125 @@
+#include "ptb_dist/data/lanes.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "ptb_dist/base/error.hpp"
+
+namespace ptb {
+namespace {
+
+[[noreturn]] void refuse_short_split(std::int64_t tokens, int lanes, int shortest_lane,
+                                     const char* split_name) {
+  const std::int64_t most = tokens / shortest_lane;
+  throw Error(ExitCode::bad_data,
+              {.what = "too few tokens",
+               .where = fmt::format("{} split", split_name),
+               .why = fmt::format("{} tokens / {} lanes = {} a lane, and one window needs {}",
+                                  tokens, lanes, tokens / lanes, shortest_lane),
+               .remedy = most > 0 ? fmt::format("at most {} lanes work", most)
+                                  : "a longer text or fewer num_steps would work"});
+}
+
+}  // namespace
+
+LaneSlice deal_lanes(int global, int part, int parts) {
+  require(global >= 0 && 0 <= part && part < parts, "0 <= part < parts");
+  return {.first = part * (global / parts) + std::min(part, global % parts),
+          .count = global / parts + (part < global % parts ? 1 : 0),
+          .global = global};
+}
+
+Lanes::Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps, const char* split_name,
+             Remainder remainder)
+    : tokens_(tokens), lanes_(lanes), num_steps_(num_steps) {
+  require(lanes >= 1 && num_steps >= 1, "at least one lane and one step");
+  const auto size = static_cast<std::int64_t>(tokens.size());
+  const int shortest_window = remainder == Remainder::keep ? 1 : num_steps;
+  lane_length_ = size / lanes;
+  if (lane_length_ <= shortest_window) {
+    refuse_short_split(size, lanes, shortest_window + 1, split_name);
+  }
+  const std::int64_t predicted = lane_length_ - 1;  // in a lane
+  const std::int64_t windows =
+      predicted / num_steps + (remainder == Remainder::keep && predicted % num_steps != 0 ? 1 : 0);
+  require(windows <= std::numeric_limits<int>::max(), "windows fit an int");
+  windows_ = static_cast<int>(windows);
+  id_limit_ = static_cast<std::size_t>(*std::max_element(tokens.begin(), tokens.end())) + 1;
+}
+
+int Lanes::steps(int index) const {
+  const std::int64_t left = lane_length_ - 1 - static_cast<std::int64_t>(index) * num_steps_;
+  return static_cast<int>(std::min<std::int64_t>(num_steps_, left));
+}
+
+std::int64_t Lanes::predicted_tokens() const {
+  const std::int64_t full = static_cast<std::int64_t>(windows_ - 1) * num_steps_;
+  return lanes_ * (full + steps(windows_ - 1));
+}
+
+std::span<const std::int32_t> Lanes::lane_text(int lane, int index) const {
+  const std::int64_t begin = lane * lane_length_ + static_cast<std::int64_t>(index) * num_steps_;
+  return tokens_.subspan(static_cast<std::size_t>(begin),
+                         static_cast<std::size_t>(steps(index)) + 1);
+}
+
+void Lanes::fill(Window& window, int index, LaneSlice slice, bool for_training) const {
+  require(0 <= index && index < windows_, "0 <= index < windows()");
+  require(slice.global == lanes_ && slice.first >= 0 && slice.count >= 0 &&
+              slice.first + slice.count <= lanes_,
+          "the slice is one of these lanes");
+  window.num_steps = steps(index);
+  window.lanes = slice;
+  const auto width = static_cast<std::size_t>(slice.count);
+  window.inputs.resize(static_cast<std::size_t>(window.num_steps) * width);
+  window.targets.resize(window.inputs.size());
+  for (std::size_t b = 0; b < width; ++b) {
+    const auto text = lane_text(slice.first + static_cast<int>(b), index);
+    for (std::size_t t = 0; t + 1 < text.size(); ++t) {
+      window.inputs[t * width + b] = text[t];
+      window.targets[t * width + b] = text[t + 1];
+    }
+  }
+  window.words.clear();
+  window.row_begin.clear();
+  window.positions.clear();
+  if (for_training) fill_rows(window, index);
+}
+
+// A counting sort over the ids. Its pass over the vocabulary costs less than sorting the window,
+// and grows no faster when many ranks make the global window long.
+void Lanes::fill_rows(Window& window, int index) const {
+  constexpr std::int32_t kAbsent = -1;
+  std::vector<std::int32_t> row_of(id_limit_, kAbsent);
+  for (int lane = 0; lane < lanes_; ++lane) {
+    const auto text = lane_text(lane, index);
+    for (const std::int32_t id : text.first(text.size() - 1)) {
+      row_of[static_cast<std::size_t>(id)] = 0;
+    }
+  }
+  for (std::size_t id = 0; id < id_limit_; ++id) {
+    if (row_of[id] == kAbsent) continue;
+    row_of[id] = static_cast<std::int32_t>(window.words.size());
+    window.words.push_back(static_cast<std::int32_t>(id));
+  }
+
+  // Sizes are counted two places up, so that placing row u may move row_begin[u + 1] from the row's
+  // begin to its end, which is where it has to stand.
+  auto& begin = window.row_begin;
+  begin.assign(window.words.size() + 2, 0);
+  const auto row = [&](std::size_t position) {
+    return static_cast<std::size_t>(row_of[static_cast<std::size_t>(window.inputs[position])]);
+  };
+  for (std::size_t i = 0; i < window.inputs.size(); ++i) ++begin[row(i) + 2];
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  window.positions.resize(window.inputs.size());
+  for (std::size_t i = 0; i < window.inputs.size(); ++i) {
+    window.positions[static_cast<std::size_t>(begin[row(i) + 1]++)] = static_cast<std::int32_t>(i);
+  }
+  begin.pop_back();
+}
+
+}  // namespace ptb
