@@ -1,0 +1,244 @@
+// The seam between the model and the machine: memory, ordering, and a handful of coarse operations.
+//
+// One training step crosses this interface about a dozen times, so a backend is free to batch
+// products over time, pack weights, fuse loops, or replay a captured graph. Alphabet: T steps of a
+// window, B lanes of this rank, L layers, H hidden units (also the embedding width), G gates (4 for
+// the LSTM), V vocabulary, U distinct words of the global window. All arrays are time-major.
+//
+// Contract of every operation: it is *enqueued*, in call order, and reads and writes device memory
+// only; B may be 0 (then it does nothing, but zeroes the sums that it owns). Nothing that changes
+// from step to step is an argument: it is in StepState, in tensors, or in their contents, so that a
+// segment can be captured once and replayed. `Real` below is real_type().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/backend/tensor.hpp"
+
+namespace ptb {
+
+// A recurrent cell: how many gates its kernel has, and its constants.
+enum class CellKind { lstm };
+constexpr int gate_count(CellKind) { return 4; }  // i, j, f, o
+
+struct Cell {
+  CellKind kind = CellKind::lstm;
+  double forget_bias = 0.0;
+};
+
+// The weights by the roles that they play, as views into one slab. `version` names their values:
+// whoever writes the slab raises it (Parameters::touch), and copies that a backend keeps in another
+// layout or precision belong to one version, so that none can be stale.
+struct Weights {
+  struct Layer {
+    Tensor kernel;  // [2H,G·H] rows: x then h; columns: i j f o
+    Tensor bias;    // [G·H]
+  };
+  Tensor embedding;           // [V,H]
+  std::vector<Layer> layers;  // L, from the bottom
+  Tensor softmax_weight;      // [H,V]
+  Tensor softmax_bias;        // [V]
+  std::uint64_t version = 0;
+};
+
+// What changes from one step to the next, held in device memory by the backend.
+struct StepState {
+  std::int32_t epoch = 0;   // from 0
+  std::int32_t window = 0;  // within the epoch, from 0
+  double learning_rate = 0;
+};
+
+// Constants of dropout, and the keep masks of one window. With keep_prob = 1 `masks` is empty.
+struct Dropout {
+  double keep_prob = 1.0;
+  std::uint64_t seed = 0;
+  std::int32_t first_lane = 0;  // global number of this rank's lane 0
+  Tensor masks;                 // [L+1,T,B,H] u8, 1 = keep; site 0: embedding, l + 1: layer l
+};
+
+// --- arguments -------------------------------------------------------------------------------
+
+// out[t,b,:] = dropped(table[ids[t,b],:])
+struct EmbeddingForward {
+  Tensor table;            // [V,H] Real
+  Tensor ids;              // [T,B] i32
+  const Dropout& dropout;  // site 0
+  Tensor out;              // [T,B,H] Real
+};
+
+// packed[u,:] = Σ over the positions p of word u of dropped(d_out[p,:]), in ascending order of p.
+struct EmbeddingBackward {
+  Tensor d_out;            // [T,B,H] Real
+  Tensor row_begin;        // [U+1] i32, see Window
+  Tensor positions;        // [T·B] i32
+  const Dropout& dropout;  // site 0
+  Tensor packed;           // [U,H] Real, overwritten
+};
+
+// What the recurrence leaves for its backward pass. Entry t = 0 of hidden and cell is the state
+// that the window began with.
+struct StackActivations {
+  Tensor input;                // [T,B,H] the bottom layer's input
+  std::vector<Tensor> gates;   // L x [T,B,G·H] activations; the backward pass leaves d_z in them
+  std::vector<Tensor> hidden;  // L x [T+1,B,H]
+  std::vector<Tensor> cell;    // L x [T+1,B,H]
+  // L x [T,B,H] dropped hidden: the next layer's input. Without dropout it may be the same memory
+  // as entries 1 .. T of hidden.
+  std::vector<Tensor> outputs;
+};
+
+// The whole stack over one window: from the embedding to the top layer's dropped output.
+//   z[t] = x[t]·Wx + h[t-1]·Wh + b,  (h, c)[t] = cell(z[t], c[t-1]),  x of the next layer =
+//   dropped(h)
+struct StackForward {
+  Cell cell;
+  const Weights& weights;
+  const Dropout& dropout;  // site l + 1 for layer l
+  StackActivations& activations;
+  Tensor h, c;  // [L,B,H] Real: the carried state, read and then overwritten with the window's last
+};
+
+// The recurrence backwards over the window, all layers from the top: leaves d_z in
+// activations.gates and the gradient of the bottom layer's input in d_io. Gradients stop at the
+// window's beginning.
+struct StackBackward {
+  Cell cell;
+  const Weights& weights;
+  const Dropout& dropout;
+  StackActivations& activations;
+  Tensor d_io;  // [T,B,H] Real: in, of the top layer's dropped output; out, of the stack's input
+};
+
+// d_kernel = [x,h_before]ᵀ·d_z over all T·B positions, d_bias = Σ d_z
+struct LayerWeightGradient {
+  int layer = 0;
+  StackActivations& activations;
+  Tensor d_kernel;  // [2H,G·H] Real, overwritten
+  Tensor d_bias;    // [G·H] Real, overwritten
+};
+
+// loss = Σ over rows of the cross-entropy of softmax(hidden·W + b) against the target; if
+// gradient_scale is not 0, logits are overwritten with gradient_scale · (softmax - onehot).
+struct SoftmaxLoss {
+  Tensor hidden;  // [N,H] Real
+  const Weights& weights;
+  Tensor targets;  // [N] i32
+  double gradient_scale = 0;
+  Tensor logits;  // [N,V] Real, workspace
+  Tensor loss;    // [1] f64, overwritten
+};
+
+// d_hidden = d_logits·Wᵀ, d_weight = hiddenᵀ·d_logits, d_bias = Σ d_logits over rows
+struct SoftmaxBackward {
+  Tensor hidden;  // [N,H] Real
+  const Weights& weights;
+  Tensor d_logits;  // [N,V] Real
+  Tensor d_hidden;  // [N,H] Real, overwritten
+  Tensor d_weight;  // [H,V] Real, overwritten
+  Tensor d_bias;    // [V] Real, overwritten
+};
+
+// The gradient of one replica: packed rows for the embedding, one slab for all other parameters.
+struct GradientView {
+  Tensor rows;   // [U,H] Real
+  Tensor ids;    // [U] i32, ascending: the words that the rows belong to
+  Tensor dense;  // [parameters without the embedding] Real
+};
+
+// norm = sqrt(Σ g²), in double, summed over fixed blocks of elements and then in their order, so
+// that it does not depend on the number of threads.
+struct GradientNorm {
+  GradientView gradient;
+  Tensor norm;  // [1] f64, overwritten
+};
+
+// w -= learning_rate · max_norm / max(norm, max_norm) · g, the learning rate being StepState's.
+// If `loss` or `norm` is not finite, `failed` becomes 1 and stays 1; while it is 1 nothing is
+// updated.
+struct ClipStep {
+  GradientView gradient;
+  Tensor embedding;  // [V,H] Real
+  Tensor dense;      // [parameters without the embedding] Real, in the gradient's order
+  Tensor norm;       // [1] f64
+  Tensor loss;       // [1] f64
+  double max_norm = 0;
+  Tensor failed;  // [1] i32
+};
+
+// --- ordering --------------------------------------------------------------------------------
+
+// A point in a queue of enqueued work. Opaque; null means "already over".
+using Event = std::shared_ptr<void>;
+
+// A piece of a step with fixed arguments, captured once per key and replayed by a GPU.
+struct SegmentKey {
+  const void* owner = nullptr;  // whose arguments it has (a workspace)
+  int index = 0;                // which of its segments
+
+  bool operator==(const SegmentKey&) const = default;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // "cpu", "cuda", ...
+  virtual std::string name() const = 0;
+  // One line for the log: libraries and versions, instruction set or device, threads.
+  virtual std::string description() const = 0;
+  // Element type of parameters, gradients and activations.
+  virtual ElementType real_type() const = 0;
+
+  // Zeroed memory. Error 69 with the bytes wanted if there is not enough.
+  virtual Tensor allocate(ElementType type, Shape shape) = 0;
+  // Copies between host and device; sizes in bytes must agree. `from` may be reused when upload
+  // returns; download waits for all enqueued work and is the only call that makes the host wait.
+  virtual void upload(const Tensor& to, std::span<const std::byte> from) = 0;
+  virtual void download(const Tensor& from, std::span<std::byte> to) = 0;
+  virtual void set_zero(const Tensor& tensor) = 0;
+
+  // Renews the copies of the weights that this backend keeps, if their version changed.
+  virtual void prepare(const Weights& weights) = 0;
+  virtual void set_step(const StepState& step) = 0;
+
+  virtual void run_segment(SegmentKey key, const std::function<void()>& segment) = 0;
+  virtual Event record() = 0;
+  virtual void wait(const Event& event) = 0;  // later work waits for the event; the host does not
+
+  // Fills dropout.masks for the step's epoch and window (base/random.hpp); nothing if it is empty.
+  virtual void draw_dropout(const Dropout& dropout) = 0;
+
+  virtual void embedding(const EmbeddingForward&) = 0;
+  virtual void embedding_backward(const EmbeddingBackward&) = 0;
+  virtual void stack(const StackForward&) = 0;
+  virtual void stack_backward(const StackBackward&) = 0;
+  virtual void layer_weight_gradient(const LayerWeightGradient&) = 0;
+  virtual void softmax_loss(const SoftmaxLoss&) = 0;
+  virtual void softmax_backward(const SoftmaxBackward&) = 0;
+  virtual void gradient_norm(const GradientNorm&) = 0;
+  virtual void clip_step(const ClipStep&) = 0;
+};
+
+struct BackendOptions {
+  std::string name = "auto";       // auto | cpu | cuda
+  std::string precision = "auto";  // auto | fp32 | tf32 | bf16
+  int threads = 1;                 // of this rank, >= 1
+  int host_rank = 0;               // among the ranks of this host: picks the device
+};
+
+// The backend of that name. Error 69 if it is not part of this build or its device is missing,
+// 2 if it lacks the precision.
+std::unique_ptr<Backend> make_backend(const BackendOptions& options);
+
+// Copies floats into a Real tensor of the same size, converting if Real is wider.
+void upload_reals(Backend& backend, const Tensor& to, std::span<const float> from);
+// The single value of a tensor of one f64.
+double download_scalar(Backend& backend, const Tensor& from);
+
+}  // namespace ptb

@@ -1,0 +1,30 @@
+#include "ptb_dist/backend/backend.hpp"
+
+#include "backend/cpu/cpu_backend.hpp"
+#include "backend/cuda/cuda_backend.hpp"
+
+namespace ptb {
+
+std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
+  if (options.name == "cuda") return make_cuda_backend(options);
+  return make_cpu_backend(options);
+}
+
+void upload_reals(Backend& backend, const Tensor& to, std::span<const float> from) {
+  require(to.elements() == std::ssize(from), "as many values as the tensor has elements");
+  if (to.type() == ElementType::f32) {
+    backend.upload(to, std::as_bytes(from));
+    return;
+  }
+  require(to.type() == ElementType::f64, "a Real tensor is f32 or f64");
+  const std::vector<double> wide(from.begin(), from.end());
+  backend.upload(to, std::as_bytes(std::span(wide)));
+}
+
+double download_scalar(Backend& backend, const Tensor& from) {
+  double value = 0;
+  backend.download(from, std::as_writable_bytes(std::span(&value, 1)));
+  return value;
+}
+
+}  // namespace ptb

@@ -1,0 +1,66 @@
+#include "backend/cpu/cpu_backend.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <new>
+
+#include "backend/cpu/loops.hpp"
+
+namespace ptb {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};  // a cache line, and the widest vector
+
+}  // namespace
+
+CpuBackend::CpuBackend(int threads) : threads_(threads), products_(threads) {}
+
+std::string CpuBackend::description() const {
+  return fmt::format("cpu, fp32, {} thread{} a rank, loops {}, {}", threads_,
+                     threads_ == 1 ? "" : "s", loops::instruction_set(), Products::description());
+}
+
+Tensor CpuBackend::allocate(ElementType type, Shape shape) {
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);
+  void* memory = ::operator new(std::max<std::size_t>(bytes, 1), kAlignment, std::nothrow);
+  if (memory == nullptr) {
+    throw Error(ExitCode::missing, {.what = "out of memory",
+                                    .where = fmt::format("a tensor {}", shape.text()),
+                                    .why = fmt::format("{} bytes could not be had", bytes),
+                                    .remedy = "use a smaller model, fewer lanes or more ranks"});
+  }
+  std::memset(memory, 0, bytes);
+  return {std::shared_ptr<std::byte>(static_cast<std::byte*>(memory),
+                                     [](std::byte* p) { ::operator delete(p, kAlignment); }),
+          type, shape};
+}
+
+void CpuBackend::upload(const Tensor& to, std::span<const std::byte> from) {
+  require(to.bytes() == from.size(), "an upload has the tensor's size");
+  if (!from.empty()) std::memcpy(to.raw(), from.data(), from.size());
+}
+
+void CpuBackend::download(const Tensor& from, std::span<std::byte> to) {
+  require(from.bytes() == to.size(), "a download has the tensor's size");
+  if (!to.empty()) std::memcpy(to.data(), from.raw(), to.size());
+}
+
+void CpuBackend::set_zero(const Tensor& tensor) {
+  if (!tensor.empty()) std::memset(tensor.raw(), 0, tensor.bytes());
+}
+
+// Weights are packed where they are first used with their version (Products::multiply_packed).
+void CpuBackend::prepare(const Weights&) {}
+
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
+  if (options.precision != "auto" && options.precision != "fp32") {
+    throw Error(ExitCode::usage, {.what = "the CPU backend does not have this precision",
+                                  .where = fmt::format("precision = \"{}\"", options.precision),
+                                  .why = "it computes in fp32",
+                                  .remedy = "use --precision fp32"});
+  }
+  return std::make_unique<CpuBackend>(options.threads);
+}
+
+}  // namespace ptb

@@ -1,0 +1,131 @@
+#include "backend/cpu/loops.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ptb_dist/backend/cell_math.hpp"
+
+// Compiles a function for AVX-512, for AVX2 with FMA, and for any x86-64; the loader picks the best
+// one that this machine has. Elsewhere the compiler's own target serves. The clones inline the
+// formulas of cell_math.hpp, so that no code with wider instructions can be shared with other
+// files.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define PTB_VECTORISED [[gnu::target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")]]
+#else
+#define PTB_VECTORISED
+#endif
+
+namespace ptb::loops {
+
+const char* instruction_set() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+  if (__builtin_cpu_supports("x86-64-v4")) return "avx512";
+  if (__builtin_cpu_supports("x86-64-v3")) return "avx2";
+#endif
+  return "baseline";
+}
+
+PTB_VECTORISED void lstm_forward(std::int64_t H, float forget_bias, const float* bias, float* z,
+                                 const float* c_before, float* c, float* h) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < H; ++k) {
+    const cell::LstmUnit<float> unit =
+        cell::lstm_forward(z[k] + bias[k], z[H + k] + bias[H + k], z[2 * H + k] + bias[2 * H + k],
+                           z[3 * H + k] + bias[3 * H + k], c_before[k], forget_bias);
+    z[k] = unit.i;
+    z[H + k] = unit.j;
+    z[2 * H + k] = unit.f;
+    z[3 * H + k] = unit.o;
+    c[k] = unit.c;
+    h[k] = unit.h;
+  }
+}
+
+PTB_VECTORISED void lstm_backward(std::int64_t H, float* gates, const float* c_before,
+                                  const float* c, const float* d_h, float* d_c) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < H; ++k) {
+    const cell::LstmUnitGradient<float> d =
+        cell::lstm_backward(gates[k], gates[H + k], gates[2 * H + k], gates[3 * H + k], c_before[k],
+                            c[k], d_h[k], d_c[k]);
+    gates[k] = d.zi;
+    gates[H + k] = d.zj;
+    gates[2 * H + k] = d.zf;
+    gates[3 * H + k] = d.zo;
+    d_c[k] = d.c_before;
+  }
+}
+
+// The largest logit is subtracted before the exponential, so nothing overflows; a NaN anywhere
+// makes the sum, and so the loss, NaN.
+PTB_VECTORISED double softmax_row(std::int64_t V, float scale, const float* bias,
+                                  std::int32_t target, float* logits) {
+  float largest = logits[0] + bias[0];
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t v = 0; v < V; ++v) {
+    logits[v] += bias[v];
+    largest = std::max(largest, logits[v]);
+  }
+  const float target_logit = logits[target];
+  float sum = 0;
+  if (scale == 0) {
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t v = 0; v < V; ++v) sum += cell::exponential(logits[v] - largest);
+  } else {
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t v = 0; v < V; ++v) {
+      logits[v] = cell::exponential(logits[v] - largest);
+      sum += logits[v];
+    }
+    const float factor = scale / sum;
+#pragma omp simd
+    for (std::int64_t v = 0; v < V; ++v) logits[v] *= factor;
+    logits[target] -= scale;
+  }
+  return std::log(static_cast<double>(sum)) + static_cast<double>(largest) -
+         static_cast<double>(target_logit);
+}
+
+PTB_VECTORISED void keep_masks(std::int64_t n, std::uint64_t seed, const DropoutPosition& at,
+                               std::uint64_t threshold, std::uint8_t* keep) {
+  const std::int64_t whole = n / 4;
+  for (std::int64_t quad = 0; quad < whole; ++quad) {
+    const RandomBlock words = dropout_words(seed, at, static_cast<std::uint32_t>(quad));
+    for (std::size_t k = 0; k < 4; ++k) {
+      keep[4 * quad + static_cast<std::int64_t>(k)] = words[k] < threshold;
+    }
+  }
+  if (4 * whole == n) return;
+  const RandomBlock words = dropout_words(seed, at, static_cast<std::uint32_t>(whole));
+  for (std::int64_t k = 4 * whole; k < n; ++k) {
+    keep[k] = words[static_cast<std::size_t>(k - 4 * whole)] < threshold;
+  }
+}
+
+PTB_VECTORISED void drop(std::int64_t n, float scale, const std::uint8_t* keep, const float* from,
+                         float* to) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < n; ++k) to[k] = cell::dropped(from[k], keep[k], scale);
+}
+
+PTB_VECTORISED void add_dropped(std::int64_t n, float scale, const std::uint8_t* keep,
+                                const float* from, float* to) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < n; ++k) to[k] += cell::dropped(from[k], keep[k], scale);
+}
+
+PTB_VECTORISED void add_scaled(std::int64_t n, float factor, const float* from, float* to) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < n; ++k) to[k] += factor * from[k];
+}
+
+PTB_VECTORISED double sum_of_squares(std::int64_t n, const float* x) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t k = 0; k < n; ++k) {
+    sum += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+  }
+  return sum;
+}
+
+}  // namespace ptb::loops

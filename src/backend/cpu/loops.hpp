@@ -1,0 +1,46 @@
+// The CPU's own inner loops, each on one thread over plain arrays: whatever is vectorised lives
+// here.
+//
+// loops.cpp compiles each of them for several instruction sets; the machine's is picked at program
+// start, and instruction_set() names it. How work is dealt to threads is decided by the operations.
+// Arrays of one call do not overlap, except where the same pointer is given twice.
+#pragma once
+
+#include <cstdint>
+
+#include "ptb_dist/base/random.hpp"
+
+namespace ptb::loops {
+
+// "avx512", "avx2" or "baseline".
+const char* instruction_set();
+
+// One row of H cells forward: z [4H] (i j f o, still without the bias [4H]) becomes the
+// activations; c and h [H] are written.
+void lstm_forward(std::int64_t H, float forget_bias, const float* bias, float* z,
+                  const float* c_before, float* c, float* h);
+
+// Its backward mate: gates [4H] hold the activations and become the gradients of z; d_c [H], the
+// gradient of c, becomes that of c_before. d_h [H] is the gradient of h.
+void lstm_backward(std::int64_t H, float* gates, const float* c_before, const float* c,
+                   const float* d_h, float* d_c);
+
+// Cross-entropy of softmax(logits + bias) against `target`, over V words. If scale is not 0, logits
+// become scale · (softmax - onehot).
+double softmax_row(std::int64_t V, float scale, const float* bias, std::int32_t target,
+                   float* logits);
+
+// keep[4·quad + i] for the n units from 4·first_quad on: 1 where dropout keeps the unit.
+void keep_masks(std::int64_t n, std::uint64_t seed, const DropoutPosition& at,
+                std::uint64_t threshold, std::uint8_t* keep);
+// to[k] = keep[k] ? from[k] · scale : 0
+void drop(std::int64_t n, float scale, const std::uint8_t* keep, const float* from, float* to);
+// to[k] += keep[k] ? from[k] · scale : 0
+void add_dropped(std::int64_t n, float scale, const std::uint8_t* keep, const float* from,
+                 float* to);
+// to[k] += factor · from[k]
+void add_scaled(std::int64_t n, float factor, const float* from, float* to);
+// Σ x², in double.
+double sum_of_squares(std::int64_t n, const float* x);
+
+}  // namespace ptb::loops

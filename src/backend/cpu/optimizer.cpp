@@ -1,0 +1,65 @@
+// Global norm, clip and SGD step over the gradient's two parts: rows of words, and the dense slab.
+#include <algorithm>
+#include <cmath>
+
+#include "backend/cpu/cpu_backend.hpp"
+#include "backend/cpu/loops.hpp"
+#include "backend/cpu/parallel.hpp"
+
+namespace ptb {
+namespace {
+
+// Elements whose squares are summed together; the blocks' sums are added in block order.
+constexpr std::int64_t kNormBlock = 4096;
+
+double sum_of_squares(int threads, const Tensor& x) {
+  const std::int64_t n = x.elements();
+  const std::int64_t blocks = (n + kNormBlock - 1) / kNormBlock;
+  const float* data = n > 0 ? x.data<float>() : nullptr;
+  std::vector<double> sums(static_cast<std::size_t>(blocks));
+  parallel_for(threads, blocks, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t first = block * kNormBlock;
+      sums[static_cast<std::size_t>(block)] =
+          loops::sum_of_squares(std::min(kNormBlock, n - first), data + first);
+    }
+  });
+  double total = 0;
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+}  // namespace
+
+void CpuBackend::gradient_norm(const GradientNorm& op) {
+  *op.norm.data<double>() = std::sqrt(sum_of_squares(threads_, op.gradient.rows) +
+                                      sum_of_squares(threads_, op.gradient.dense));
+}
+
+void CpuBackend::clip_step(const ClipStep& op) {
+  const double norm = *op.norm.data<double>();
+  std::int32_t& failed = *op.failed.data<std::int32_t>();
+  if (!std::isfinite(norm) || !std::isfinite(*op.loss.data<double>())) failed = 1;
+  if (failed != 0) return;
+
+  const auto factor =
+      static_cast<float>(-step_.learning_rate * op.max_norm / std::max(norm, op.max_norm));
+  const std::int64_t U = op.gradient.rows.shape()[0];
+  const std::int64_t H = op.embedding.shape()[1];
+  const std::int32_t* ids = op.gradient.ids.data<std::int32_t>();
+  const float* rows = op.gradient.rows.data<float>();
+  float* table = op.embedding.data<float>();
+  parallel_for(threads_, U, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t u = begin; u < end; ++u) {
+      loops::add_scaled(H, factor, rows + u * H, table + ids[u] * H);
+    }
+  });
+  const float* gradient = op.gradient.dense.data<float>();
+  float* values = op.dense.data<float>();
+  parallel_for(threads_, op.dense.elements(), kNormBlock,
+               [&](std::int64_t begin, std::int64_t end) {
+                 loops::add_scaled(end - begin, factor, gradient + begin, values + begin);
+               });
+}
+
+}  // namespace ptb

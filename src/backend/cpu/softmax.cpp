@@ -1,0 +1,56 @@
+// Projection, softmax and cross-entropy. The logits are turned into their gradient where they lie.
+#include <algorithm>
+
+#include "backend/cpu/cpu_backend.hpp"
+#include "backend/cpu/loops.hpp"
+#include "backend/cpu/parallel.hpp"
+
+namespace ptb {
+namespace {
+
+MatrixView matrix(const Tensor& x) { return {x.data<float>(), x.shape()[0], x.shape()[1]}; }
+
+}  // namespace
+
+void CpuBackend::softmax_loss(const SoftmaxLoss& op) {
+  const std::int64_t N = op.hidden.shape()[0];
+  const std::int64_t V = op.weights.softmax_weight.shape()[1];
+  const float* bias = op.weights.softmax_bias.data<float>();
+  const std::int32_t* targets = op.targets.data<std::int32_t>();
+  float* logits = op.logits.data<float>();
+  products_.multiply(matrix(op.hidden), matrix(op.weights.softmax_weight), logits);
+  // Rows are summed in their order afterwards, so the loss does not depend on the threads.
+  std::vector<double> cross_entropy(static_cast<std::size_t>(N));
+  parallel_for(threads_, N, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      cross_entropy[static_cast<std::size_t>(row)] = loops::softmax_row(
+          V, static_cast<float>(op.gradient_scale), bias, targets[row], logits + row * V);
+    }
+  });
+  double sum = 0;
+  for (const double row : cross_entropy) sum += row;
+  *op.loss.data<double>() = sum;
+}
+
+void CpuBackend::softmax_backward(const SoftmaxBackward& op) {
+  const MatrixView d_logits = matrix(op.d_logits);
+  products_.multiply(d_logits, matrix(op.weights.softmax_weight).transpose(),
+                     op.d_hidden.data<float>());
+  products_.multiply(matrix(op.hidden).transpose(), d_logits, op.d_weight.data<float>());
+  sum_rows(op.d_logits, op.d_bias);
+}
+
+void CpuBackend::sum_rows(const Tensor& x, const Tensor& out) {
+  const std::int64_t rows = x.shape()[0], columns = x.shape()[1];
+  const float* data = x.data<float>();
+  float* sums = out.data<float>();
+  // Blocks of columns: every thread reads its own part of each row, in row order.
+  parallel_for(threads_, columns, 256, [&](std::int64_t begin, std::int64_t end) {
+    std::fill(sums + begin, sums + end, 0.0f);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      loops::add_scaled(end - begin, 1.0f, data + row * columns + begin, sums + begin);
+    }
+  });
+}
+
+}  // namespace ptb
