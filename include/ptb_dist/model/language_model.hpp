@@ -1,0 +1,104 @@
+// The LSTM language model of Zaremba et al. (2014): embedding, a stack of LSTM layers, softmax.
+//
+// The model owns no memory of a window: a Batch holds the tokens, a RecurrentState what is carried
+// from window to window, a Workspace the activations. So training, validation and test, or several
+// groups of lanes, use one model with states and workspaces of their own.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/backend/backend.hpp"
+#include "ptb_dist/data/lanes.hpp"
+#include "ptb_dist/model/parameters.hpp"
+
+namespace ptb {
+
+// A window's tokens in device memory, at addresses that stay.
+struct Batch {
+  Batch() = default;
+  // For up to `max_steps` steps of `lanes` and up to `max_words` distinct words (0: evaluation).
+  Batch(Backend& backend, int max_steps, LaneSlice lanes, std::int64_t max_words);
+
+  void load(Backend& backend, const Window& window);
+
+  int num_steps = 0;                   // T of the loaded window
+  LaneSlice lanes;                     // B = lanes.count
+  std::int64_t word_count = 0;         // U of the loaded window
+  Tensor inputs, targets;              // [max_steps·B] i32, T·B of them loaded
+  Tensor words, row_begin, positions;  // [max_words], [max_words+1], [max_steps·B] i32
+};
+
+// h and c of every layer, for the lanes of one rank.
+struct RecurrentState {
+  RecurrentState() = default;
+  RecurrentState(Backend& backend, const ModelShape& shape, int lanes);
+  void reset(Backend& backend);
+
+  Tensor h, c;  // [L,B,H]
+};
+
+// What a workspace is made for.
+struct WorkspaceSize {
+  int max_steps = 0;              // T, at most
+  LaneSlice lanes;                // B = lanes.count
+  std::int64_t softmax_rows = 0;  // positions whose logits are needed at a time, at most T·B
+  bool for_training = false;      // with gradients, and with dropout if keep_prob < 1
+  double keep_prob = 1.0;
+  std::uint64_t seed = 0;  // of dropout
+};
+
+// Activations of one window, and the gradients that flow back through them.
+struct Workspace {
+  Workspace() = default;
+  Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size);
+
+  StackActivations activations;  // of max_steps steps
+  Dropout dropout;               // masks [L+1,T,B,H], empty when every value is kept
+  Tensor d_io;                   // [T,B,H]
+  Tensor logits;                 // [softmax_rows,V]
+};
+
+// One piece of the backward pass. `completes` is the part of the gradient that is final when it has
+// run, empty if none: what an all-reduce may start on.
+struct Segment {
+  std::string name;  // "softmax", "recurrence", "layer 1", "embedding"
+  std::function<void()> run;
+  Tensor completes;
+};
+
+// Positions of a window, counted t·B + b, whose cross-entropy is wanted.
+struct PositionRange {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+
+class LanguageModel {
+ public:
+  LanguageModel(Backend& backend, Parameters& parameters);
+
+  // Cross-entropy of a training window, summed over its positions, into `loss` ([1] f64); leaves in
+  // the workspace what the backward pass needs, and in `state` the window's last h and c. The
+  // gradient is that of cross-entropy / global lanes.
+  void forward(const Batch& batch, RecurrentState& state, Workspace& workspace, const Tensor& loss);
+
+  // The backward pass of the window that `forward` has just run, in the order in which it is to
+  // run.
+  std::vector<Segment> backward_segments(const Batch& batch, Workspace& workspace,
+                                         Gradients& gradients);
+
+  // Cross-entropy of a window without dropout or gradient, of the given positions only; the state
+  // moves on over the whole window.
+  void evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
+                PositionRange positions, const Tensor& loss);
+
+ private:
+  // Tokens to the top layer's output; returns the activations cut to the batch's T steps.
+  StackActivations recur(const Batch& batch, RecurrentState& state, Workspace& workspace);
+
+  Backend& backend_;
+  Parameters& parameters_;
+};
+
+}  // namespace ptb

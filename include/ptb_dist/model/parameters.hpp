@@ -1,0 +1,90 @@
+// One table of parameters drives initialise, all-reduce, clip, step, checkpoint and export.
+//
+// Values are one contiguous slab in this order: embedding, LSTM layers from the bottom (kernel,
+// bias), softmax weight, softmax bias. What the backward pass finishes first lies at the end.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/backend/backend.hpp"
+
+namespace ptb {
+
+struct ModelShape {
+  std::int64_t vocab_size = 0;   // V
+  std::int64_t hidden_size = 0;  // H
+  int num_layers = 0;            // L
+  Cell cell;
+};
+
+struct ParameterInfo {
+  std::string name;  // path in an HDF5 file: "/parameters/lstm/0/kernel"
+  Shape shape;
+  std::int64_t offset = 0;      // in the slab, in elements
+  bool starts_at_zero = false;  // else uniform in [-init_scale, init_scale]
+};
+
+class ParameterTable {
+ public:
+  explicit ParameterTable(const ModelShape& shape);
+
+  const std::vector<ParameterInfo>& entries() const { return entries_; }
+  std::int64_t elements() const { return elements_; }
+  // Elements of everything but the embedding, which is entry 0.
+  std::int64_t dense_elements() const { return elements_ - entries_.front().shape.elements(); }
+
+ private:
+  std::vector<ParameterInfo> entries_;
+  std::int64_t elements_ = 0;
+};
+
+// The values of one replica.
+class Parameters {
+ public:
+  Parameters(Backend& backend, const ModelShape& shape);
+
+  const ModelShape& shape() const { return shape_; }
+  const ParameterTable& table() const { return table_; }
+  const Tensor& slab() const { return slab_; }
+  // Parameter by its place in the table.
+  Tensor tensor(std::size_t entry) const;
+  // Everything behind the embedding, as one vector.
+  Tensor dense() const;
+  // By roles, with the version of now.
+  const Weights& weights() const { return weights_; }
+  // Says that the values have changed: copies of the weights are out of date.
+  void touch();
+
+  // Uniform in [-scale, scale] (biases of the LSTM 0), a pure function of the seed; touches.
+  void initialise(Backend& backend, double scale, std::uint64_t seed);
+
+ private:
+  ModelShape shape_;
+  ParameterTable table_;
+  Tensor slab_;
+  Weights weights_;
+};
+
+// Gradients of one replica for one window: rows of the words of the global window for the
+// embedding, one slab for the rest, in the order of the parameters.
+class Gradients {
+ public:
+  // `max_rows`: capacity for distinct words, min(V, T·global lanes).
+  Gradients(Backend& backend, const ModelShape& shape, std::int64_t max_rows);
+
+  const Tensor& rows() const { return rows_; }  // [max_rows,H]; the first U count
+  const Tensor& dense() const { return dense_; }
+  // Gradient of a dense parameter by its place in the table (not 0).
+  Tensor tensor(std::size_t entry) const;
+  // Gradients of entries first .. last, which are neighbours in the slab (first > 0).
+  Tensor range(std::size_t first, std::size_t last) const;
+
+ private:
+  ParameterTable table_;
+  Tensor rows_;
+  Tensor dense_;
+};
+
+}  // namespace ptb

@@ -1,0 +1,196 @@
+#include "ptb_dist/model/language_model.hpp"
+
+#include <fmt/format.h>
+
+namespace ptb {
+namespace {
+
+std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& values) {
+  return std::as_bytes(std::span(values));
+}
+
+// Copies into the leading part of a tensor.
+void load_front(Backend& backend, const Tensor& to, const std::vector<std::int32_t>& from) {
+  backend.upload(to.view({std::ssize(from)}), bytes_of(from));
+}
+
+}  // namespace
+
+Batch::Batch(Backend& backend, int max_steps, LaneSlice slice, std::int64_t max_words)
+    : lanes(slice) {
+  const std::int64_t positions_capacity = std::int64_t{max_steps} * slice.count;
+  inputs = backend.allocate(ElementType::i32, {positions_capacity});
+  targets = backend.allocate(ElementType::i32, {positions_capacity});
+  if (max_words == 0) return;
+  words = backend.allocate(ElementType::i32, {max_words});
+  row_begin = backend.allocate(ElementType::i32, {max_words + 1});
+  positions = backend.allocate(ElementType::i32, {positions_capacity});
+}
+
+void Batch::load(Backend& backend, const Window& window) {
+  require(window.lanes == lanes, "a batch holds the lanes that it was made for");
+  num_steps = window.num_steps;
+  word_count = std::ssize(window.words);
+  load_front(backend, inputs, window.inputs);
+  load_front(backend, targets, window.targets);
+  if (word_count == 0) return;
+  load_front(backend, words, window.words);
+  load_front(backend, row_begin, window.row_begin);
+  load_front(backend, positions, window.positions);
+}
+
+RecurrentState::RecurrentState(Backend& backend, const ModelShape& shape, int lanes)
+    : h(backend.allocate(backend.real_type(), {shape.num_layers, lanes, shape.hidden_size})),
+      c(backend.allocate(backend.real_type(), {shape.num_layers, lanes, shape.hidden_size})) {}
+
+void RecurrentState::reset(Backend& backend) {
+  backend.set_zero(h);
+  backend.set_zero(c);
+}
+
+Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size) {
+  const std::int64_t T = size.max_steps;
+  const std::int64_t B = size.lanes.count;
+  const std::int64_t H = shape.hidden_size;
+  const std::int64_t G = gate_count(shape.cell.kind);
+  const bool drops = size.for_training && size.keep_prob < 1.0;
+  const ElementType real = backend.real_type();
+
+  activations.input = backend.allocate(real, {T, B, H});
+  for (int l = 0; l < shape.num_layers; ++l) {
+    activations.gates.push_back(backend.allocate(real, {T, B, G * H}));
+    activations.hidden.push_back(backend.allocate(real, {T + 1, B, H}));
+    activations.cell.push_back(backend.allocate(real, {T + 1, B, H}));
+    activations.outputs.push_back(drops ? backend.allocate(real, {T, B, H})
+                                        : activations.hidden.back().slice(1, T));
+  }
+  logits = backend.allocate(real, {size.softmax_rows, shape.vocab_size});
+  dropout.first_lane = size.lanes.first;
+  if (drops) {
+    dropout.keep_prob = size.keep_prob;
+    dropout.seed = size.seed;
+    dropout.masks = backend.allocate(ElementType::u8, {shape.num_layers + 1, T, B, H});
+  }
+  if (size.for_training) d_io = backend.allocate(real, {T, B, H});
+}
+
+LanguageModel::LanguageModel(Backend& backend, Parameters& parameters)
+    : backend_(backend), parameters_(parameters) {}
+
+StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
+                                      Workspace& workspace) {
+  const std::int64_t T = batch.num_steps;
+  const std::int64_t B = batch.lanes.count;
+  StackActivations window;
+  window.input = workspace.activations.input.slice(0, T);
+  for (std::size_t l = 0; l < workspace.activations.gates.size(); ++l) {
+    window.gates.push_back(workspace.activations.gates[l].slice(0, T));
+    window.hidden.push_back(workspace.activations.hidden[l].slice(0, T + 1));
+    window.cell.push_back(workspace.activations.cell[l].slice(0, T + 1));
+    window.outputs.push_back(workspace.activations.outputs[l].slice(0, T));
+  }
+  backend_.embedding({.table = parameters_.weights().embedding,
+                      .ids = batch.inputs.view({T, B}),
+                      .dropout = workspace.dropout,
+                      .out = window.input});
+  backend_.stack({.cell = parameters_.shape().cell,
+                  .weights = parameters_.weights(),
+                  .dropout = workspace.dropout,
+                  .activations = window,
+                  .h = state.h,
+                  .c = state.c});
+  return window;
+}
+
+void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace& workspace,
+                            const Tensor& loss) {
+  backend_.draw_dropout(workspace.dropout);
+  const StackActivations window = recur(batch, state, workspace);
+  const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
+  const std::int64_t H = parameters_.shape().hidden_size;
+  backend_.softmax_loss({.hidden = window.outputs.back().view({N, H}),
+                         .weights = parameters_.weights(),
+                         .targets = batch.targets.view({N}),
+                         .gradient_scale = 1.0 / batch.lanes.global,
+                         .logits = workspace.logits.slice(0, N),
+                         .loss = loss});
+}
+
+std::vector<Segment> LanguageModel::backward_segments(const Batch& batch, Workspace& workspace,
+                                                      Gradients& gradients) {
+  const Weights& weights = parameters_.weights();
+  const int layers = parameters_.shape().num_layers;
+  const std::size_t softmax_weight = 1 + 2 * static_cast<std::size_t>(layers);  // in the table
+  std::vector<Segment> segments;
+
+  segments.push_back({.name = "softmax",
+                      .run =
+                          [=, this, &weights, &workspace, &gradients] {
+                            const Tensor& hidden = workspace.activations.outputs.back();
+                            const std::int64_t N = hidden.shape()[0] * hidden.shape()[1];
+                            const std::int64_t H = hidden.shape()[2];
+                            backend_.softmax_backward(
+                                {.hidden = hidden.view({N, H}),
+                                 .weights = weights,
+                                 .d_logits = workspace.logits.slice(0, N),
+                                 .d_hidden = workspace.d_io.view({N, H}),
+                                 .d_weight = gradients.tensor(softmax_weight),
+                                 .d_bias = gradients.tensor(softmax_weight + 1)});
+                          },
+                      .completes = gradients.range(softmax_weight, softmax_weight + 1)});
+
+  segments.push_back({.name = "recurrence",
+                      .run =
+                          [=, this, &weights, &workspace] {
+                            backend_.stack_backward({.cell = parameters_.shape().cell,
+                                                     .weights = weights,
+                                                     .dropout = workspace.dropout,
+                                                     .activations = workspace.activations,
+                                                     .d_io = workspace.d_io});
+                          },
+                      .completes = {}});
+
+  for (int layer = layers - 1; layer >= 0; --layer) {
+    const std::size_t kernel = 1 + 2 * static_cast<std::size_t>(layer);
+    segments.push_back({.name = fmt::format("layer {}", layer),
+                        .run =
+                            [=, this, &workspace, &gradients] {
+                              backend_.layer_weight_gradient(
+                                  {.layer = layer,
+                                   .activations = workspace.activations,
+                                   .d_kernel = gradients.tensor(kernel),
+                                   .d_bias = gradients.tensor(kernel + 1)});
+                            },
+                        .completes = gradients.range(kernel, kernel + 1)});
+  }
+
+  const std::int64_t U = batch.word_count;
+  segments.push_back({.name = "embedding",
+                      .run =
+                          [=, this, &batch, &workspace, &gradients] {
+                            backend_.embedding_backward(
+                                {.d_out = workspace.d_io,
+                                 .row_begin = batch.row_begin.slice(0, U + 1),
+                                 .positions = batch.positions,
+                                 .dropout = workspace.dropout,
+                                 .packed = gradients.rows().slice(0, U)});
+                          },
+                      .completes = gradients.rows().slice(0, U)});
+  return segments;
+}
+
+void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
+                             PositionRange positions, const Tensor& loss) {
+  const StackActivations window = recur(batch, state, workspace);
+  const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
+  const std::int64_t H = parameters_.shape().hidden_size;
+  const Tensor hidden = window.outputs.back().view({N, H});
+  backend_.softmax_loss({.hidden = hidden.slice(positions.first, positions.count),
+                         .weights = parameters_.weights(),
+                         .targets = batch.targets.view({N}).slice(positions.first, positions.count),
+                         .gradient_scale = 0,
+                         .logits = workspace.logits.slice(0, positions.count),
+                         .loss = loss});
+}
+
+}  // namespace ptb

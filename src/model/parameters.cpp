@@ -1,0 +1,103 @@
+#include "ptb_dist/model/parameters.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "ptb_dist/base/random.hpp"
+
+namespace ptb {
+namespace {
+
+// Versions are unique in the process, so that copies of one replica's weights are never taken for
+// another's.
+std::uint64_t next_version() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+}  // namespace
+
+ParameterTable::ParameterTable(const ModelShape& shape) {
+  const std::int64_t V = shape.vocab_size;
+  const std::int64_t H = shape.hidden_size;
+  const std::int64_t G = gate_count(shape.cell.kind);
+  const auto add = [this](std::string name, Shape extents, bool starts_at_zero = false) {
+    entries_.push_back({std::move(name), extents, elements_, starts_at_zero});
+    elements_ += extents.elements();
+  };
+  add("/parameters/embedding", {V, H});
+  for (int l = 0; l < shape.num_layers; ++l) {
+    add(fmt::format("/parameters/lstm/{}/kernel", l), {2 * H, G * H});
+    add(fmt::format("/parameters/lstm/{}/bias", l), {G * H}, true);
+  }
+  add("/parameters/softmax/weight", {H, V});
+  add("/parameters/softmax/bias", {V});
+}
+
+Parameters::Parameters(Backend& backend, const ModelShape& shape)
+    : shape_(shape),
+      table_(shape),
+      slab_(backend.allocate(backend.real_type(), {table_.elements()})) {
+  std::size_t entry = 0;
+  weights_.embedding = tensor(entry++);
+  for (int l = 0; l < shape.num_layers; ++l) {
+    weights_.layers.push_back({.kernel = tensor(entry), .bias = tensor(entry + 1)});
+    entry += 2;
+  }
+  weights_.softmax_weight = tensor(entry++);
+  weights_.softmax_bias = tensor(entry++);
+  touch();
+}
+
+Tensor Parameters::tensor(std::size_t entry) const {
+  const ParameterInfo& info = table_.entries().at(entry);
+  return slab_.view(info.offset, info.shape);
+}
+
+Tensor Parameters::dense() const {
+  return slab_.view(table_.entries().at(1).offset, {table_.dense_elements()});
+}
+
+void Parameters::touch() { weights_.version = next_version(); }
+
+void Parameters::initialise(Backend& backend, double scale, std::uint64_t seed) {
+  std::vector<float> values;
+  for (std::size_t entry = 0; entry < table_.entries().size(); ++entry) {
+    const ParameterInfo& info = table_.entries()[entry];
+    const std::int64_t count = info.shape.elements();
+    values.assign(static_cast<std::size_t>(count), 0.0f);
+    for (std::int64_t quad = 0; !info.starts_at_zero && 4 * quad < count; ++quad) {
+      const RandomBlock words =
+          random_stream(seed, Purpose::initialise, static_cast<std::uint32_t>(entry),
+                        static_cast<std::uint64_t>(quad));
+      const std::int64_t end = std::min<std::int64_t>(count - 4 * quad, 4);
+      for (std::int64_t k = 0; k < end; ++k) {
+        const double u = uniform_double(words[static_cast<std::size_t>(k)]);
+        values[static_cast<std::size_t>(4 * quad + k)] = static_cast<float>(scale * (2 * u - 1));
+      }
+    }
+    upload_reals(backend, tensor(entry), values);
+  }
+  touch();
+}
+
+Gradients::Gradients(Backend& backend, const ModelShape& shape, std::int64_t max_rows)
+    : table_(shape),
+      rows_(backend.allocate(backend.real_type(), {max_rows, shape.hidden_size})),
+      dense_(backend.allocate(backend.real_type(), {table_.dense_elements()})) {}
+
+Tensor Gradients::tensor(std::size_t entry) const {
+  return range(entry, entry).view(table_.entries().at(entry).shape);
+}
+
+Tensor Gradients::range(std::size_t first, std::size_t last) const {
+  const std::int64_t dense_begin = table_.entries().at(1).offset;
+  const std::int64_t begin = table_.entries().at(first).offset;
+  const ParameterInfo& end = table_.entries().at(last);
+  require(first > 0, "the embedding's gradient is rows");
+  return dense_.view(begin - dense_begin, {end.offset + end.shape.elements() - begin});
+}
+
+}  // namespace ptb
