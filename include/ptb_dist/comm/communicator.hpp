@@ -1,0 +1,34 @@
+// The sum over ranks of the finished parts of the gradient.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ptb_dist/backend/backend.hpp"
+#include "ptb_dist/comm/session.hpp"
+
+namespace ptb {
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  // "mpi", "single", ... for the log.
+  virtual std::string name() const = 0;
+
+  // Enqueues the sum over ranks of `part`, in place, to begin when `ready` has happened; the same
+  // bits on every rank, in an order of additions fixed by the number of ranks and of elements.
+  // All ranks call it with the same sizes in the same order; 0 elements are fine. The part must not
+  // be touched until the returned event.
+  virtual Event all_reduce(const Tensor& part, const Event& ready) = 0;
+
+  // Makes later work of the backend wait for `done`. Error 70 when the session's deadline passes.
+  virtual void wait(const Event& done) = 0;
+};
+
+// `name`: auto (single for one rank, else the best that fits the backend), mpi, nccl or single.
+// Error 69 if it is not part of this build, 2 for `single` with several ranks.
+std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
+                                                Backend& backend);
+
+}  // namespace ptb

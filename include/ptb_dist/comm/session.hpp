@@ -1,0 +1,97 @@
+// The process's place among the ranks: the only owner of MPI.
+//
+// Every wait has a deadline; a rank that waits longer gets Error 70, which says for what. What it
+// waited for is then still MPI's to write: abort() is the only way on. Collectives are called by
+// all ranks in the same order, by one thread of each at a time. Calls block unless they say
+// otherwise. Lengths are 64-bit throughout.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/backend/tensor.hpp"
+#include "ptb_dist/base/error.hpp"
+
+namespace ptb {
+
+// An Error that every rank throws alike: all leave by themselves with its code, root alone prints
+// it. Any other Error may be one rank's own, and its job ends by Session::abort.
+class AgreedError : public Error {
+ public:
+  using Error::Error;
+};
+
+class Session {
+ public:
+  // Initialises MPI (MPI_THREAD_MULTIPLE). Error 2 if this is one process although the launcher's
+  // variables say that there should be more: N independent runs would all write one run directory.
+  Session(int* argc, char*** argv);
+  // Waits for the other ranks and finalises MPI. While an exception unwinds it aborts with 70
+  // instead, since the others would wait for this rank: catch errors inside the session's scope.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool is_root() const { return rank_ == 0; }
+  int host_rank() const { return host_rank_; }  // among the ranks of this host
+  int host_size() const { return host_size_; }
+  const std::string& host() const { return host_; }
+  // "MPI library version" in one line.
+  static std::string library_version();
+
+  // How long a collective may take before this rank gives up.
+  void set_timeout(std::chrono::seconds timeout) { timeout_ = timeout; }
+  std::chrono::seconds timeout() const { return timeout_; }
+
+  // Root's bytes to every rank. The text is resized; the span must have root's size.
+  void broadcast(std::span<std::byte> bytes);
+  void broadcast(std::string& text);
+  // Everyone's text, by rank, on root; empty elsewhere.
+  std::vector<std::string> gather(const std::string& text);
+  // Fixed-size all-gather of up to kIdentityBytes without NUL: rank r's text at [r]. Compares what
+  // must be equal before any collective whose size depends on data.
+  static constexpr std::size_t kIdentityBytes = 256;
+  std::vector<std::string> exchange_identity(const std::string& identity);
+
+  // Runs `work`, which calls no collective, on root alone. If it throws there, every rank throws
+  // AgreedError: an Error with its own code and lines, no memory as 69, anything else as 70.
+  void on_root(const std::function<void()>& work);
+
+  // Sum over ranks, in place, the same bits on every rank, in an order fixed by size() and the
+  // number of elements. f32 or f64. Begin only enqueues; the memory is MPI's until wait returns.
+  // All ranks begin in the same order; each may wait in its own. Null is a sum that is over.
+  using Request = std::shared_ptr<void>;
+  Request begin_all_reduce(void* data, std::int64_t elements, ElementType type);
+  // `what` stands in the message of a missed deadline (70).
+  void wait(const Request& request, const std::string& what);
+
+  // Ends every rank of the job with `code`, without agreement. Does not return.
+  [[noreturn]] void abort(ExitCode code);
+
+ private:
+  struct Mpi;
+
+  void wait_until(const std::function<bool()>& is_over, const std::string& what);
+
+  int rank_ = 0;
+  int size_ = 1;
+  int host_rank_ = 0;
+  int host_size_ = 1;
+  std::string host_;
+  std::chrono::seconds timeout_{300};
+  std::unique_ptr<Mpi> mpi_;
+};
+
+// AgreedError 2 unless every rank gives the same text (as in exchange_identity): it names the ranks
+// that differ from the majority, and both texts. `what` says what the text is ("git revision").
+void require_same(Session& session, const std::string& what, const std::string& mine);
+
+}  // namespace ptb

@@ -1,0 +1,62 @@
+#include "ptb_dist/comm/communicator.hpp"
+
+#include <fmt/format.h>
+
+#include "comm/mpi_communicator.hpp"
+
+namespace ptb {
+namespace {
+
+// One rank has the sum already.
+class SingleCommunicator : public Communicator {
+ public:
+  explicit SingleCommunicator(Backend& backend) : backend_(backend) {}
+
+  std::string name() const override { return "single"; }
+  Event all_reduce(const Tensor&, const Event& ready) override { return ready; }
+  void wait(const Event& done) override {
+    if (done != nullptr) backend_.wait(done);
+  }
+
+ private:
+  Backend& backend_;
+};
+
+std::unique_ptr<Communicator> make_single(const Session& session, Backend& backend) {
+  if (session.size() > 1) {
+    throw Error(ExitCode::usage, {.what = "--comm single is for one rank",
+                                  .why = fmt::format("there are {}", session.size()),
+                                  .remedy = "use --comm auto"});
+  }
+  return std::make_unique<SingleCommunicator>(backend);
+}
+
+std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend) {
+  if (backend.name() == "cuda") {
+    throw Error(ExitCode::missing, {.what = "--comm mpi cannot sum in a GPU's memory",
+                                    .where = "--backend cuda",
+                                    .remedy = "use one rank, or --backend cpu"});
+  }
+  return make_mpi_communicator(session, backend);
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
+                                                Backend& backend) {
+  if (name == "auto") {
+    return session.size() == 1 ? make_single(session, backend) : make_mpi(session, backend);
+  }
+  if (name == "single") return make_single(session, backend);
+  if (name == "mpi") return make_mpi(session, backend);
+  if (name == "nccl") {
+    throw Error(ExitCode::missing, {.what = "--comm nccl is not part of this build",
+                                    .why = "NCCL sums between GPUs, and this build has no CUDA",
+                                    .remedy = "use --comm mpi"});
+  }
+  throw Error(ExitCode::usage, {.what = "unknown communicator",
+                                .where = fmt::format("--comm {}", name),
+                                .remedy = "use auto, mpi, nccl or single"});
+}
+
+}  // namespace ptb

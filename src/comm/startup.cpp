@@ -1,0 +1,70 @@
+#include "comm/startup.hpp"
+
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "comm/mpi_api.hpp"
+#include "ptb_dist/comm/session.hpp"
+
+namespace ptb {
+namespace {
+
+// How many processes the launcher says it started, by the variable that is nearest to the process:
+// under mpirun in a Slurm job, Slurm's variables count mpirun's daemons.
+struct Launch {
+  std::string variable;
+  int processes = 1;
+};
+std::optional<Launch> launch_of_environment() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr) continue;
+    Launch launch{.variable = name};
+    const std::string_view text = value;
+    std::from_chars(text.data(), text.data() + text.size(), launch.processes);
+    return launch;
+  }
+  return std::nullopt;
+}
+
+Error singleton_error(const Launch& launch) {
+  const bool is_slurm = launch.variable.starts_with("SLURM");
+  return Error(
+      ExitCode::usage,
+      {.what = fmt::format("started as 1 process but the {} has {} {}",
+                           is_slurm ? "Slurm step" : "launcher's job", launch.processes,
+                           is_slurm ? "tasks" : "processes"),
+       .where = fmt::format("{}={}", launch.variable, launch.processes),
+       .why = "the launcher and the MPI library do not know each other, so every process "
+              "would train alone",
+       .remedy = is_slurm ? std::string("use srun --mpi=pmix or mpirun")
+                          : fmt::format("use the mpirun of {}", Session::library_version())});
+}
+
+}  // namespace
+
+void initialise_mpi(int* argc, char*** argv) {
+  // Read before MPI_Init, which sets variables of its own.
+  const std::optional<Launch> launch = launch_of_environment();
+  int level = MPI_THREAD_SINGLE;
+  mpi::check(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level));
+  mpi::check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  int size = 1;
+  mpi::check(MPI_Comm_size(MPI_COMM_WORLD, &size));
+  if (size == 1 && launch && launch->processes > 1) {
+    MPI_Finalize();
+    throw singleton_error(*launch);
+  }
+  if (level < MPI_THREAD_MULTIPLE) {
+    MPI_Finalize();
+    throw Error(ExitCode::missing, {.what = "this MPI library is not thread-safe",
+                                    .where = Session::library_version(),
+                                    .why = "it does not grant MPI_THREAD_MULTIPLE",
+                                    .remedy = "use one that was built with threads"});
+  }
+}
+
+}  // namespace ptb

@@ -1,0 +1,185 @@
+// What ranks tell each other, and what happens to a rank that waits in vain.
+#include <algorithm>
+#include <boost/test/unit_test.hpp>
+#include <chrono>
+#include <new>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "world.hpp"
+
+namespace ptb {
+namespace {
+
+// Text that differs from rank to rank and from place to place.
+std::string pattern(int rank, std::size_t bytes) {
+  std::string text(bytes, '\0');
+  for (std::size_t i = 0; i < bytes; ++i) {
+    text[i] = static_cast<char>((i * 31 + static_cast<std::size_t>(rank) * 7 + i / 251) % 256);
+  }
+  return text;
+}
+
+// What `work` throws on this rank as an agreed error.
+template <class Work>
+std::optional<AgreedError> agreed_error(Work work) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (const AgreedError& error) {
+    return error;
+  }
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(session_suite)
+
+BOOST_AUTO_TEST_CASE(ranks_know_their_place) {
+  Session& session = test::session();
+  const auto places =
+      session.exchange_identity(session.host() + " " + std::to_string(session.host_rank()) + " " +
+                                std::to_string(session.host_size()));
+  BOOST_TEST(places.size() == static_cast<std::size_t>(session.size()));
+  BOOST_TEST((std::set<std::string>(places.begin(), places.end()).size() == places.size()));
+  BOOST_TEST(session.host_rank() < session.host_size());
+  BOOST_TEST(session.is_root() == (session.rank() == 0));
+  BOOST_TEST(!Session::library_version().empty());
+  BOOST_TEST(!contains(Session::library_version(), "\n"));
+}
+
+BOOST_AUTO_TEST_CASE(texts_are_broadcast) {
+  Session& session = test::session();
+  // The last is longer than one message carries (64 MiB).
+  for (const std::size_t bytes : {0u, 1u, 1000u, 3'000'001u, (64u << 20) + 3}) {
+    const std::string expected = pattern(0, bytes);
+    std::string text = session.is_root() ? expected : "what was here before";
+    session.broadcast(text);
+    BOOST_TEST((text == expected), bytes << " bytes");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(spans_are_broadcast) {
+  std::vector<double> values(1001, test::session().rank());
+  if (test::session().is_root()) std::fill(values.begin(), values.end(), 0.5);
+  test::session().broadcast(std::as_writable_bytes(std::span(values)));
+  BOOST_TEST(std::count(values.begin(), values.end(), 0.5) == 1001);
+}
+
+BOOST_AUTO_TEST_CASE(texts_are_gathered) {
+  Session& session = test::session();
+  const auto mine = [](int rank) {
+    return pattern(rank, rank == 1 ? 0 : 100'000u + static_cast<unsigned>(rank));
+  };
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    const std::vector<std::string> texts = session.gather(mine(session.rank()));
+    BOOST_TEST(texts.size() == static_cast<std::size_t>(session.is_root() ? session.size() : 0));
+    for (std::size_t rank = 0; rank < texts.size(); ++rank) {
+      BOOST_TEST((texts[rank] == mine(static_cast<int>(rank))), "rank " << rank);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_identity_may_fill_its_place_but_no_more) {
+  const std::string full(Session::kIdentityBytes, 'x');
+  BOOST_TEST(test::session().exchange_identity(full).back() == full);
+  BOOST_CHECK_THROW(test::session().exchange_identity(full + "x"), Error);
+}
+
+BOOST_AUTO_TEST_CASE(work_on_root_runs_there_alone) {
+  bool has_run = false;
+  test::session().on_root([&] { has_run = true; });
+  BOOST_TEST(has_run == test::session().is_root());
+}
+
+BOOST_AUTO_TEST_CASE(an_error_on_root_is_everyones) {
+  const auto error = agreed_error([] {
+    test::session().on_root([] {
+      throw Error(ExitCode::bad_data, {Complaint{.what = "first", .where = "a\nb", .why = "why"},
+                                       Complaint{.what = "second"}});
+    });
+  });
+  BOOST_REQUIRE(error.has_value());
+  BOOST_TEST((error->code() == ExitCode::bad_data));
+  const std::vector<std::string> expected{"first: a\\x0ab: why", "second"};
+  BOOST_TEST(error->lines() == expected, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(other_exceptions_on_root_become_errors) {
+  const auto code_of = [](auto work) {
+    const auto error = agreed_error([&] { test::session().on_root(work); });
+    return error ? error->code() : ExitCode::done;
+  };
+  BOOST_TEST((code_of([] { throw std::bad_alloc(); }) == ExitCode::missing));
+  BOOST_TEST((code_of([] { throw std::out_of_range("x"); }) == ExitCode::internal));
+  BOOST_TEST((code_of([] { throw 1; }) == ExitCode::internal));
+  BOOST_TEST((code_of([] {}) == ExitCode::done));
+}
+
+BOOST_AUTO_TEST_CASE(a_rank_that_differs_is_named_on_every_rank) {
+  Session& session = test::session();
+  require_same(session, "version", "1.0");
+  if (session.size() == 1) return;
+  const int odd = session.size() - 1;
+  const auto error = agreed_error(
+      [&] { require_same(session, "version", session.rank() == odd ? "2.0" : "1.0"); });
+  BOOST_REQUIRE(error.has_value());
+  BOOST_TEST((error->code() == ExitCode::usage));
+  const std::string line = error->lines().front();
+  BOOST_TEST(contains(line, "version"), line);
+  BOOST_TEST(contains(line, "rank " + std::to_string(odd) + " has \"2.0\""), line);
+  BOOST_TEST(contains(line, "have \"1.0\"") == (session.size() > 2), line);
+  require_same(session, "the line", std::to_string(std::hash<std::string>{}(line)));
+}
+
+BOOST_AUTO_TEST_CASE(the_majority_is_right_even_against_root) {
+  Session& session = test::session();
+  if (session.size() < 3) return;
+  const auto error =
+      agreed_error([&] { require_same(session, "version", session.is_root() ? "2.0" : "1.0"); });
+  BOOST_REQUIRE(error.has_value());
+  BOOST_TEST(contains(error->lines().front(), ": rank 0 has \"2.0\"; ranks 1, 2"));
+}
+
+// A rank stays away for longer than the others' deadline. What they began is still valid: when the
+// late rank comes, their sum completes.
+BOOST_AUTO_TEST_CASE(a_missed_deadline_ends_the_wait) {
+  Session& session = test::session();
+  if (session.size() == 1) return;
+  for (const std::int64_t elements : {std::int64_t{1}, std::int64_t{500'000}}) {
+    std::vector<float> values(static_cast<std::size_t>(elements), 1.0f);
+    const bool is_late = session.rank() == session.size() - 1;
+    if (is_late) std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+    const auto request = session.begin_all_reduce(values.data(), elements, ElementType::f32);
+    const auto start = std::chrono::steady_clock::now();
+    if (!is_late) {
+      const auto before = session.timeout();
+      session.set_timeout(std::chrono::seconds(1));
+      BOOST_CHECK_EXCEPTION(
+          session.wait(request, "the sum that never comes"), Error, [&](const Error& error) {
+            const std::string line = error.lines().front();
+            BOOST_TEST_MESSAGE(line);
+            return error.code() == ExitCode::internal &&
+                   contains(line, "waited 1 s for the sum that never comes") &&
+                   contains(line, "rank " + std::to_string(session.rank()) + " of ") &&
+                   contains(line, session.host());
+          });
+      BOOST_TEST((std::chrono::steady_clock::now() - start < std::chrono::seconds(2)));
+      session.set_timeout(before);
+    }
+    session.wait(request, "the sum that was late");
+    BOOST_TEST(values.back() == static_cast<float>(session.size()));
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace ptb
