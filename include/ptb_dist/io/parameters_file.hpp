@@ -1,0 +1,32 @@
+// Parameters alone in an HDF5 file, for comparing and exchanging models with other tools.
+//
+// Datasets: /parameters/embedding [V,H], /parameters/lstm/<l>/kernel [2H,4H] (rows: x then h;
+// columns: i j f o), /parameters/lstm/<l>/bias [4H], /parameters/softmax/weight [H,V],
+// /parameters/softmax/bias [V]; 32- or 64-bit IEEE floats of any byte order. h5py and h5ls read it.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "ptb_dist/backend/backend.hpp"
+#include "ptb_dist/model/parameters.hpp"
+
+namespace ptb {
+
+// Into the slab of `parameters`; touches. Other content of the file is ignored. Error 65 if it is
+// no HDF5 file, or names the object that is missing, of another shape or type, stored in a way that
+// could reach outside the file, or not finite; 74 if the file cannot be opened. After an error the
+// parameters are partly overwritten.
+void load_parameters(const std::filesystem::path& path, Backend& backend, Parameters& parameters);
+
+// Complete or absent: written beside the target and renamed into place; the same bytes for the same
+// parameters. Error 74.
+void save_parameters(const std::filesystem::path& path, Backend& backend,
+                     const Parameters& parameters);
+// Whether a file can be saved at `path`, to be asked before the training: error 74 if not.
+void check_can_save_parameters(const std::filesystem::path& path);
+
+// HDF5's version, for the log.
+std::string hdf5_version();
+
+}  // namespace ptb

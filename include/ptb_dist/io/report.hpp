@@ -1,0 +1,84 @@
+// What a run says: lines for people (standard output and log.txt) and records for programs
+// (metrics.jsonl). Every number is defined here and in the README.
+//
+// A default-constructed Report says nothing: that is what ranks other than 0 have, so the training
+// loop does not ask who it is.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "ptb_dist/io/run_directory.hpp"
+
+namespace ptb {
+
+// A perplexity and what it averages: exp(cross_entropy / predicted_tokens).
+struct Perplexity {
+  const char* split = "";             // train | valid | test
+  int lanes = 0;                      // global
+  std::int64_t predicted_tokens = 0;  // over all lanes and ranks
+  double cross_entropy = 0;           // summed, in nats
+
+  double value() const;
+};
+
+struct WindowRecord {
+  int epoch = 0;             // from 0
+  int window = 0;            // within the epoch, from 0
+  std::int64_t step = 0;     // windows of the run done before this one
+  double loss = 0;           // the window's cost: summed over time, averaged over global lanes
+  double gradient_norm = 0;  // over all parameters, before the clip
+  double learning_rate = 0;
+};
+
+struct ProgressRecord {
+  WindowRecord window;          // the last one
+  double epoch_fraction = 0;    // windows before it / windows of the epoch, as the tutorial prints
+  Perplexity train;             // of this epoch so far
+  double seconds = 0;           // of this epoch, training only
+  double words_per_second = 0;  // global words of this epoch / seconds
+  double flops = 0;             // of the model's products / seconds, over all ranks; 0: not known
+  double seconds_left = 0;      // to the end of the run at this pace; < 0: not known
+};
+
+struct EpochRecord {
+  int epoch = 0;
+  std::int64_t step = 0;  // windows of the run done
+  double learning_rate = 0;
+  Perplexity train, valid;
+  double seconds = 0;  // training
+  double valid_seconds = 0;
+  double words_per_second = 0;
+};
+
+class Report {
+ public:
+  Report();  // silent
+  // Opens log.txt and metrics.jsonl; a window record is written every `metrics_windows` windows, 0:
+  // never. Losses, norms and perplexities have `loss_digits` significant digits in the records: 9
+  // tell all floats apart, 17 all doubles.
+  Report(const RunDirectory& directory, int metrics_windows, int loss_digits);
+  ~Report();
+  Report(Report&&) noexcept;
+  Report& operator=(Report&&) noexcept;
+
+  // A line for people as it is. The log gets what standard output gets, without the progress bar.
+  void line(const std::string& text);
+  // "ptb_dist: warning: ..." on standard error and in the log.
+  void warning(const std::string& text);
+
+  // `windows` of the epoch are what the progress bar counts, where standard output is a terminal.
+  void epoch_begins(int epoch, double learning_rate, int windows);
+  void window(const WindowRecord& record);
+  void progress(const ProgressRecord& record);
+  void epoch_ends(const EpochRecord& record);
+  // Of the final weights; `bound` > 0 is the perplexity that no model can beat on this source.
+  void test(const Perplexity& perplexity, double seconds, double bound);
+
+ private:
+  struct Sinks;
+  std::unique_ptr<Sinks> sinks_;
+};
+
+}  // namespace ptb

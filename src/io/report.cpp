@@ -1,0 +1,245 @@
+#include "ptb_dist/io/report.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace ptb {
+namespace {
+
+// --- numbers as people read them ---
+
+// As in the tutorial, but an untrained model's 1e40 does not fill the line with digits.
+std::string perplexity_text(double value) {
+  return value < 1e9 ? fmt::format("{:.3f}", value) : fmt::format("{:.3e}", value);
+}
+
+// "12m 30s", "1h 05m", "3d 04h"
+std::string duration_text(double seconds) {
+  const auto whole = static_cast<std::int64_t>(std::llround(std::min(seconds, 1e9)));
+  if (whole < 60) return fmt::format("{}s", whole);
+  if (whole < 3600) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
+  if (whole < 86400) return fmt::format("{}h {:02}m", whole / 3600, whole / 60 % 60);
+  return fmt::format("{}d {:02}h", whole / 86400, whole / 3600 % 24);
+}
+
+// "143 GFLOP/s", "1.20 TFLOP/s"
+std::string flops_text(double flops) {
+  constexpr std::array units{"MFLOP/s", "GFLOP/s", "TFLOP/s", "PFLOP/s"};
+  double value = flops / 1e6;
+  std::size_t unit = 0;
+  for (; value >= 999.5 && unit + 1 < units.size(); ++unit) value /= 1000;
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return fmt::format("{:.{}f} {}", value, decimals, units[unit]);
+}
+
+// "valid, 20 lanes, 73600 predicted tokens, 2.1 s"
+std::string definition(const Perplexity& perplexity, double seconds) {
+  return fmt::format("{}, {} {}, {} predicted tokens, {:.1f} s", perplexity.split, perplexity.lanes,
+                     perplexity.lanes == 1 ? "lane" : "lanes", perplexity.predicted_tokens,
+                     seconds);
+}
+
+// --- records as programs read them ---
+
+using Record = nlohmann::ordered_json;
+
+// The nearest double that needs no more digits; JSON writes the shortest text that reads back the
+// same double, and null for what is not finite.
+double rounded(double value, int digits) {
+  return std::strtod(fmt::format("{:.{}g}", value, digits).c_str(), nullptr);
+}
+
+void add(Record& record, const WindowRecord& window, int digits) {
+  record["epoch"] = window.epoch;
+  record["window"] = window.window;
+  record["step"] = window.step;
+  record["loss"] = rounded(window.loss, digits);
+  record["gradient_norm"] = rounded(window.gradient_norm, digits);
+  record["learning_rate"] = window.learning_rate;
+}
+
+void add(Record& record, const Perplexity& perplexity, int digits) {
+  record["split"] = perplexity.split;
+  record["lanes"] = perplexity.lanes;
+  record["predicted_tokens"] = perplexity.predicted_tokens;
+  record["perplexity"] = rounded(perplexity.value(), digits);
+}
+
+// --- progress bar ---
+
+// One line at the bottom of a terminal, redrawn in place.
+class ProgressBar {
+ public:
+  void begin(int epoch, int windows) {
+    epoch_ = epoch;
+    windows_ = windows;
+  }
+
+  void draw(const WindowRecord& record) {
+    const Clock::time_point now = Clock::now();
+    if (!is_wanted_ || windows_ <= 0 || now - drawn_at_ < kPause) return;
+    drawn_at_ = now;
+    const int done = std::min(record.window + 1, windows_);
+    const auto filled = static_cast<std::size_t>(std::int64_t{kWidth} * done / windows_);
+    fmt::print("\rEpoch: {} [{:.<{}}] {}/{} loss {:.2f}\x1b[K", epoch_ + 1,
+               std::string(filled, '='), kWidth, done, windows_, record.loss);
+    std::fflush(stdout);
+    is_drawn_ = true;
+  }
+
+  void clear() {
+    if (!is_drawn_) return;
+    std::fputs("\r\x1b[K", stdout);
+    std::fflush(stdout);
+    is_drawn_ = false;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr auto kPause = std::chrono::milliseconds(250);
+  static constexpr int kWidth = 30;
+
+  // Under mpirun standard output is always a terminal, of mpirun's making, while standard error is
+  // one only if a person sits there without mpirun.
+  static bool is_at_a_terminal() {
+    const char* kind = std::getenv("TERM");
+    return ::isatty(STDOUT_FILENO) != 0 && ::isatty(STDERR_FILENO) != 0 && kind != nullptr &&
+           std::string_view(kind) != "dumb";
+  }
+
+  bool is_wanted_ = is_at_a_terminal();
+  bool is_drawn_ = false;
+  int epoch_ = 0;
+  int windows_ = 0;
+  Clock::time_point drawn_at_{};
+};
+
+}  // namespace
+
+double Perplexity::value() const {
+  return std::exp(cross_entropy / static_cast<double>(predicted_tokens));
+}
+
+struct Report::Sinks {
+  LineFile log;
+  LineFile metrics;
+  int metrics_windows;
+  int digits;
+  ProgressBar bar{};
+
+  void line(const std::string& text) {
+    bar.clear();
+    std::puts(text.c_str());  // a terminal that is gone is no reason to stop: log.txt has it too
+    std::fflush(stdout);
+    log.write(text);
+  }
+  void record(const Record& record) { metrics.write(record.dump()); }
+};
+
+Report::Report() = default;
+Report::Report(const RunDirectory& directory, int metrics_windows, int loss_digits)
+    : sinks_(new Sinks{.log = LineFile(directory.file("log.txt")),
+                       .metrics = LineFile(directory.file("metrics.jsonl")),
+                       .metrics_windows = metrics_windows,
+                       .digits = loss_digits}) {}
+Report::~Report() {
+  if (sinks_) sinks_->bar.clear();
+}
+Report::Report(Report&&) noexcept = default;
+Report& Report::operator=(Report&&) noexcept = default;
+
+void Report::line(const std::string& text) {
+  if (sinks_) sinks_->line(text);
+}
+
+void Report::warning(const std::string& text) {
+  if (!sinks_) return;
+  const std::string line = "ptb_dist: warning: " + text;
+  sinks_->bar.clear();
+  fmt::print(stderr, "{}\n", line);
+  sinks_->log.write(line);
+}
+
+void Report::epoch_begins(int epoch, double learning_rate, int windows) {
+  if (!sinks_) return;
+  sinks_->line(fmt::format("Epoch: {} Learning rate: {:.3f}", epoch + 1, learning_rate));
+  sinks_->bar.begin(epoch, windows);
+}
+
+void Report::window(const WindowRecord& window) {
+  if (!sinks_) return;
+  if (sinks_->metrics_windows > 0 && window.step % sinks_->metrics_windows == 0) {
+    Record record{{"kind", "window"}};
+    add(record, window, sinks_->digits);
+    sinks_->record(record);
+  }
+  sinks_->bar.draw(window);
+}
+
+void Report::progress(const ProgressRecord& progress) {
+  if (!sinks_) return;
+  std::string text = fmt::format("{:.3f} perplexity: {} speed: {:.0f} wps  grad norm: {:.3g}",
+                                 progress.epoch_fraction, perplexity_text(progress.train.value()),
+                                 progress.words_per_second, progress.window.gradient_norm);
+  if (progress.seconds_left >= 0) text += "  left: " + duration_text(progress.seconds_left);
+  if (progress.flops > 0) text += "  " + flops_text(progress.flops);
+  sinks_->line(text);
+
+  Record record{{"kind", "progress"}};
+  add(record, progress.window, sinks_->digits);
+  add(record, progress.train, sinks_->digits);
+  record["seconds"] = progress.seconds;
+  record["words_per_second"] = progress.words_per_second;
+  record["flops"] = progress.flops;
+  sinks_->record(record);
+}
+
+void Report::epoch_ends(const EpochRecord& epoch) {
+  if (!sinks_) return;
+  sinks_->line(fmt::format("Epoch: {} Train Perplexity: {}  ({}, {:.0f} wps)", epoch.epoch + 1,
+                           perplexity_text(epoch.train.value()),
+                           definition(epoch.train, epoch.seconds), epoch.words_per_second));
+  sinks_->line(fmt::format("Epoch: {} Valid Perplexity: {}  ({})", epoch.epoch + 1,
+                           perplexity_text(epoch.valid.value()),
+                           definition(epoch.valid, epoch.valid_seconds)));
+
+  // One flat record for each split, so that a column is a curve.
+  const Record common{{"kind", "epoch"},
+                      {"epoch", epoch.epoch},
+                      {"step", epoch.step},
+                      {"learning_rate", epoch.learning_rate}};
+  Record train = common;
+  add(train, epoch.train, sinks_->digits);
+  train["seconds"] = epoch.seconds;
+  train["words_per_second"] = epoch.words_per_second;
+  sinks_->record(train);
+  Record valid = common;
+  add(valid, epoch.valid, sinks_->digits);
+  valid["seconds"] = epoch.valid_seconds;
+  sinks_->record(valid);
+}
+
+void Report::test(const Perplexity& perplexity, double seconds, double bound) {
+  if (!sinks_) return;
+  sinks_->line(fmt::format("Test Perplexity: {}  ({})", perplexity_text(perplexity.value()),
+                           definition(perplexity, seconds)));
+  Record record{{"kind", "test"}};
+  add(record, perplexity, sinks_->digits);
+  if (bound > 0) {
+    sinks_->line(fmt::format("no model can beat {:.1f} on this source", bound));
+    record["perplexity_bound"] = bound;
+  }
+  record["seconds"] = seconds;
+  sinks_->record(record);
+}
+
+}  // namespace ptb
