@@ -1,0 +1,38 @@
+// What a run will do, worked out before it starts: lanes, windows, memory, messages. The log's
+// header and --dry-run print it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/base/config.hpp"
+#include "ptb_dist/data/corpus.hpp"
+#include "ptb_dist/data/lanes.hpp"
+#include "ptb_dist/model/parameters.hpp"
+
+namespace ptb {
+
+struct Plan {
+  ModelShape model;
+  int ranks = 1;
+  int global_lanes = 0;  // batch_size (strong) or ranks · batch_size (weak)
+  int num_steps = 0;
+  int windows_per_epoch = 0;
+  int epochs = 0;
+  std::int64_t train_tokens_per_epoch = 0;  // predicted
+  std::int64_t parameters = 0;
+  std::int64_t max_rows = 0;          // distinct words of a global window, at most
+  std::int64_t all_reduce_bytes = 0;  // per window and rank, at most
+  std::int64_t rank_bytes = 0;        // of the rank with the most lanes
+  double flops_per_word = 0;          // of the products, forward + backward
+
+  LaneSlice lanes_of(int rank) const;
+  // Lines for the log and --dry-run.
+  std::vector<std::string> lines(const Config& config) const;
+};
+
+// Error 2: more ranks than lanes in strong scaling; 65: the corpus is too short for the lanes.
+Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes);
+
+}  // namespace ptb

@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# What the scripts of launch/ share. Sourced, never run; the caller has `set -euo pipefail`.
+
+script=${0##*/}
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Open MPI refuses to start as root, the usual user of a container, unless both are set.
+if [[ $(id -u) == 0 ]]; then
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+fi
+
+say() { printf '%s: %s\n' "$script" "$*"; }
+
+# fail CODE WORD...: one line. The codes are those of ptb_dist: 2 usage, 65 bad data, 69 resource
+# missing, 70 internal error, 74 I/O.
+fail() {
+  local code=$1
+  shift
+  printf '%s: error: %s\n' "$script" "$*" >&2
+  exit "$code"
+}
+
+# Prints the comment that opens the calling script.
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
+
+# The processor cores that this process may use. Hardware threads of one core count once, and
+# neither an affinity mask nor the CPU quota of a container is exceeded: ranks poll while they wait,
+# so that one rank too many slows down all.
+cores() {
+  local count cores_of_host quota period
+  count=$(nproc)
+  cores_of_host=$(lscpu -p=core,socket 2>/dev/null | grep -v '^#' | sort -u | wc -l || true)
+  if ((cores_of_host > 0 && cores_of_host < count)); then count=$cores_of_host; fi
+  if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [[ $quota != max ]]; then
+    quota=$((quota / period > 1 ? quota / period : 1))
+    if ((quota < count)); then count=$quota; fi
+  fi
+  echo "$count"
+}
+
+# is_corpus DIR: the three files are there. Any text under these names will do for ptb_dist.
+is_corpus() { [[ -r $1/ptb.train.txt && -r $1/ptb.valid.txt && -r $1/ptb.test.txt ]]; }
+
+# configure_and_build FOLDER TARGET [CMAKE OPTION...]: a folder that exists keeps its generator.
+configure_and_build() {
+  local folder=$project/$1 target=$2 generator=(-G Ninja)
+  shift 2
+  if [[ -f $folder/CMakeCache.txt ]]; then generator=(); fi
+  cmake -S "$project" -B "$folder" "${generator[@]}" "$@" ||
+    fail 69 "configuring $folder: CMake stopped, see above; remove that folder to begin anew"
+  cmake --build "$folder" --target "$target" ||
+    fail 70 "building $target in $folder: the compiler stopped, see above"
+}
