@@ -9,7 +9,7 @@
 # Builds build/ and trains with one MPI rank per core, at most 20: the batch has 20 lanes. The
 # corpus is --data DIR, else $PTB_DATA, else data/ptb, else it is downloaded (launch/get_ptb.sh).
 # Without a network it says so and trains on the small corpus that is built in. After the first time
-# no network is needed. --run-dir runs/small --resume auto keeps checkpoints, and goes on from them.
+# no network is needed.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh

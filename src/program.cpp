@@ -18,6 +18,7 @@
 #include "ptb_dist/io/parameters_file.hpp"
 #include "ptb_dist/io/report.hpp"
 #include "ptb_dist/io/run_directory.hpp"
+#include "ptb_dist/train/header.hpp"
 #include "ptb_dist/train/plan.hpp"
 #include "ptb_dist/train/trainer.hpp"
 
@@ -43,7 +44,7 @@ CommandLine agreed_command_line(Session& session, const std::vector<std::string>
   CommandLine line;
   session.on_root([&] {
     line = parse_command_line(arguments,
-                              fmt::format("ptb_dist {}\n{}", kVersion, build_information()));
+                              fmt::format("ptb_dist {}\n{}\n", kVersion, build_information()));
   });
   struct {
     CommandLine::Action action;
@@ -124,51 +125,6 @@ void load_agreed_parameters(Session& session, const std::string& path, Backend& 
   parameters.touch();
 }
 
-void report_corpus(Report& report, const Corpus& corpus, const Config& config) {
-  const auto size = [&](Split split) { return corpus.split(split).size(); };
-  report.line(fmt::format("Corpus: {}, {} words; {} train, {} valid, {} test tokens", corpus.source,
-                          corpus.words.size(), size(Split::train), size(Split::valid),
-                          size(Split::test)));
-  if (std::ssize(corpus.words) < config.vocab_size) {
-    report.line(fmt::format("Corpus: the model's vocabulary of {} has {} unused words",
-                            config.vocab_size, config.vocab_size - std::ssize(corpus.words)));
-  }
-  for (std::size_t s = 0; s < corpus.unknown.size(); ++s) {
-    if (corpus.unknown[s] == 0) continue;
-    report.line(fmt::format("Corpus: {} words of {} are not in the vocabulary and became <unk>",
-                            corpus.unknown[s], kSplitNames[s]));
-  }
-}
-
-// The log's header: everything that a reader needs to know what the numbers below mean.
-void report_start(Report& report, const CommandLine& line, const Corpus& corpus, const Plan& plan,
-                  const Backend& backend, const Communicator& communicator) {
-  report.line(fmt::format("ptb_dist {} ({}), {} rank{}, {}, all-reduce: {}", kVersion,
-                          git_revision(), plan.ranks, plan.ranks == 1 ? "" : "s",
-                          backend.description(), communicator.name()));
-  std::string overridden;
-  for (const Key& key : config_schema()) {
-    const auto& origins = line.config.origins;
-    const bool from_flag = std::any_of(origins.begin(), origins.end(), [&](const Origin& o) {
-      return o.key == key.name && o.from == "flag";
-    });
-    if (from_flag) {
-      overridden += fmt::format(" {} = {},", key.name, toml_value(line.config.values, key));
-    }
-  }
-  if (!overridden.empty()) overridden.back() = ' ';
-  report.line(fmt::format("Configuration: {}{}{}", line.config.name,
-                          overridden.empty() ? "" : ", by flags:", overridden));
-  report_corpus(report, corpus, line.config.values);
-  for (const std::string& text : plan.lines(line.config.values)) report.line(text);
-  if (line.config.values.scaling == "weak" && plan.ranks > 1) {
-    report.warning(fmt::format(
-        "weak scaling: {} updates an epoch instead of about {} on one rank, at the same learning "
-        "rate; expect another perplexity",
-        plan.windows_per_epoch, plan.windows_per_epoch * plan.ranks));
-  }
-}
-
 int train(Session& session, const CommandLine& line, const BackendFactory& factory) {
   const Config& config = line.config.values;
   const std::unique_ptr<Backend> backend = factory({.name = config.backend,
@@ -182,19 +138,23 @@ int train(Session& session, const CommandLine& line, const BackendFactory& facto
   const Corpus corpus = agreed_corpus(session, config);
   const Plan plan = agreed_plan(session, config, corpus, size_of(backend->real_type()));
 
-  Report report;
+  const std::vector<std::string> header =
+      header_lines(line.config, corpus, plan,
+                   fmt::format("{}, all-reduce: {}", backend->description(), communicator->name()));
   if (line.action == CommandLine::Action::dry_run) {
-    if (session.is_root()) {
-      for (const std::string& text : plan.lines(config)) fmt::print("{}\n", text);
+    for (const std::string& text : header) {
+      if (session.is_root()) fmt::print("{}\n", text);
     }
     return 0;
   }
+  Report report;
   session.on_root([&] {
     if (!config.save_parameters.empty()) check_can_save_parameters(config.save_parameters);
     const RunDirectory directory(config.run_dir, line.config);
     const int loss_digits = backend->real_type() == ElementType::f64 ? 17 : 9;
     report = Report(directory, static_cast<int>(config.metrics_windows), loss_digits);
-    report_start(report, line, corpus, plan, *backend, *communicator);
+    for (const std::string& text : header) report.line(text);
+    for (const std::string& text : plan.warnings(config)) report.warning(text);
     report.line(fmt::format("Run directory: {}", directory.path().string()));
   });
 

@@ -9,6 +9,9 @@
 namespace ptb {
 namespace {
 
+// Lanes of a rank below which more ranks hardly help.
+constexpr int kFewLanes = 8;
+
 // "1.5 MB": decimal units, as for messages on a wire.
 std::string bytes_text(std::int64_t bytes) {
   const auto value = static_cast<double>(bytes);
@@ -117,14 +120,30 @@ std::vector<std::string> Plan::lines(const Config& config) const {
                               model.num_layers));
   lines.push_back(fmt::format("Batch: {} scaling, {} global lanes of {} steps: {}", config.scaling,
                               global_lanes, num_steps, dealing(*this)));
-  lines.push_back(fmt::format("Epoch: {} windows (updates), {} predicted tokens; {} epochs",
-                              windows_per_epoch, train_tokens_per_epoch, epochs));
-  lines.push_back(fmt::format("All-reduce: at most {} per window and rank",
-                              ranks == 1 ? "nothing" : bytes_text(all_reduce_bytes)));
+  lines.push_back(fmt::format("Epoch: {} windows (updates), {} predicted tokens; {} epoch{}",
+                              windows_per_epoch, train_tokens_per_epoch, epochs,
+                              epochs == 1 ? "" : "s"));
+  lines.push_back(ranks == 1 ? "All-reduce: none, there is one rank"
+                             : fmt::format("All-reduce: at most {} per window and rank",
+                                           bytes_text(all_reduce_bytes)));
   lines.push_back(
       fmt::format("Memory: about {} per rank (without the corpus); {:.2f} MFLOP per word",
                   bytes_text(rank_bytes), flops_per_word / 1e6));
+  if (config.scaling == "strong" && ranks > 1 && lanes_of(ranks - 1).count < kFewLanes) {
+    lines.push_back(fmt::format(
+        "Note: with fewer than {} lanes a rank reads all weights for few rows and exchanges all "
+        "gradients; expect little speed-up over fewer ranks",
+        kFewLanes));
+  }
   return lines;
+}
+
+std::vector<std::string> Plan::warnings(const Config& config) const {
+  if (config.scaling != "weak" || ranks == 1) return {};
+  return {fmt::format(
+      "weak scaling: {} updates an epoch instead of about {} on one rank, at the same learning "
+      "rate; expect another perplexity",
+      windows_per_epoch, std::int64_t{windows_per_epoch} * ranks)};
 }
 
 }  // namespace ptb

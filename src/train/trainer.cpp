@@ -57,7 +57,7 @@ void Trainer::run(std::optional<std::int64_t> max_windows) {
   for (; progress_.epoch < plan_.epochs; ++progress_.epoch) {
     report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
     if (!train_epoch(max_windows)) {
-      report_.line(fmt::format("Stopped after {} windows, as --max-windows asks", progress_.step));
+      report_.line(fmt::format("Stopped as --max-windows asks, windows done: {}", progress_.step));
       return;
     }
     finish_epoch();

@@ -30,6 +30,8 @@ struct Plan {
   LaneSlice lanes_of(int rank) const;
   // Lines for the log and --dry-run.
   std::vector<std::string> lines(const Config& config) const;
+  // What the user should be warned of before training.
+  std::vector<std::string> warnings(const Config& config) const;
 };
 
 // Error 2: more ranks than lanes in strong scaling; 65: the corpus is too short for the lanes.

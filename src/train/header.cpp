@@ -1,0 +1,61 @@
+#include "ptb_dist/train/header.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ptb_dist/base/version.hpp"
+
+namespace ptb {
+namespace {
+
+using Lines = std::vector<std::string>;
+
+// Every key, a line per group; what a flag set is marked.
+void add_configuration(Lines& lines, const ResolvedConfig& config) {
+  lines.push_back(fmt::format("Configuration: {}", config.name));
+  std::string group;
+  for (const Key& key : config_schema()) {
+    const bool from_flag = std::any_of(
+        config.origins.begin(), config.origins.end(),
+        [&](const Origin& origin) { return origin.key == key.name && origin.from == "flag"; });
+    const std::string text = fmt::format("{} = {}{}", key.name, toml_value(config.values, key),
+                                         from_flag ? " (flag)" : "");
+    if (key.group == group) {
+      lines.back() += ", " + text;
+    } else {
+      lines.push_back(fmt::format("  {}: {}", key.group, text));
+    }
+    group = key.group;
+  }
+}
+
+void add_corpus(Lines& lines, const Corpus& corpus, const Config& config) {
+  const auto size = [&](Split split) { return corpus.split(split).size(); };
+  lines.push_back(fmt::format("Corpus: {}, {} words; {} train, {} valid, {} test tokens",
+                              corpus.source, corpus.words.size(), size(Split::train),
+                              size(Split::valid), size(Split::test)));
+  if (std::ssize(corpus.words) < config.vocab_size) {
+    lines.push_back(fmt::format("Corpus: the model's vocabulary of {} has {} unused words",
+                                config.vocab_size, config.vocab_size - std::ssize(corpus.words)));
+  }
+  for (std::size_t s = 0; s < corpus.unknown.size(); ++s) {
+    if (corpus.unknown[s] == 0) continue;
+    lines.push_back(fmt::format("Corpus: {} words of {} are not in the vocabulary and became <unk>",
+                                corpus.unknown[s], kSplitNames[s]));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> header_lines(const ResolvedConfig& config, const Corpus& corpus,
+                                      const Plan& plan, const std::string& machine) {
+  Lines lines{fmt::format("ptb_dist {} ({}), {} rank{}, {}", kVersion, git_revision(), plan.ranks,
+                          plan.ranks == 1 ? "" : "s", machine)};
+  add_configuration(lines, config);
+  add_corpus(lines, corpus, config.values);
+  for (std::string& text : plan.lines(config.values)) lines.push_back(std::move(text));
+  return lines;
+}
+
+}  // namespace ptb
