@@ -127,13 +127,16 @@ void load_agreed_parameters(Session& session, const std::string& path, Backend& 
 
 int train(Session& session, const CommandLine& line, const BackendFactory& factory) {
   const Config& config = line.config.values;
-  const std::unique_ptr<Backend> backend = factory({.name = config.backend,
-                                                    .precision = config.precision,
-                                                    .threads = threads_of_rank(config, session),
-                                                    .host_rank = session.host_rank()});
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Communicator> communicator;
+  session.on_every_rank([&] {
+    backend = factory({.name = config.backend,
+                       .precision = config.precision,
+                       .threads = threads_of_rank(config, session),
+                       .host_rank = session.host_rank()});
+    communicator = make_communicator(config.comm, session, *backend);
+  });
   require_same(session, "backend", backend->description());
-  const std::unique_ptr<Communicator> communicator =
-      make_communicator(config.comm, session, *backend);
 
   const Corpus corpus = agreed_corpus(session, config);
   const Plan plan = agreed_plan(session, config, corpus, size_of(backend->real_type()));

@@ -13,7 +13,8 @@ namespace ptb {
 namespace {
 
 // Runs `work`; what it threw, as an Error.
-std::optional<Error> error_of(const std::function<void()>& work) {
+std::optional<Error> error_of(const std::function<void()>& work, int rank) {
+  const std::string where = fmt::format("rank {}", rank);
   try {
     work();
     return std::nullopt;
@@ -21,16 +22,16 @@ std::optional<Error> error_of(const std::function<void()>& work) {
     return error;
   } catch (const std::bad_alloc&) {
     return Error(ExitCode::missing, {.what = "out of memory",
-                                     .where = "rank 0",
+                                     .where = where,
                                      .remedy = "use fewer ranks per host or a smaller model"});
   } catch (const std::exception& exception) {
     return Error(ExitCode::internal, {.what = "unexpected exception",
-                                      .where = "rank 0",
+                                      .where = where,
                                       .why = exception.what(),
                                       .remedy = "this is a defect of ptb_dist, please report it"});
   } catch (...) {
     return Error(ExitCode::internal, {.what = "unexpected exception",
-                                      .where = "rank 0",
+                                      .where = where,
                                       .remedy = "this is a defect of ptb_dist, please report it"});
   }
 }
@@ -96,7 +97,22 @@ std::string sentence(const Camp& camp) {
 
 void Session::on_root(const std::function<void()>& work) {
   std::string message;
-  if (is_root()) message = packed(error_of(work));
+  if (is_root()) message = packed(error_of(work, rank_));
+  broadcast(message);
+  if (!message.empty()) throw unpacked(message);
+}
+
+void Session::on_every_rank(const std::function<void()>& work) {
+  const std::vector<std::string> messages = gather(packed(error_of(work, rank_)));
+  std::string message;
+  if (is_root()) {
+    const auto first = std::ranges::find_if_not(messages, &std::string::empty);
+    if (first != messages.end()) message = *first;
+    if (!message.empty() && std::ranges::find(messages, std::string()) != messages.end()) {
+      const std::size_t line = message.find('\n') + 1;
+      message.insert(line, fmt::format("rank {}: ", first - messages.begin()));
+    }
+  }
   broadcast(message);
   if (!message.empty()) throw unpacked(message);
 }

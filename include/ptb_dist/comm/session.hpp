@@ -64,6 +64,9 @@ class Session {
   // Runs `work`, which calls no collective, on root alone. If it throws there, every rank throws
   // AgreedError: an Error with its own code and lines, no memory as 69, anything else as 70.
   void on_root(const std::function<void()>& work);
+  // The same on every rank: if it throws on any, all throw what it threw on the lowest of them,
+  // with that rank's number unless it threw everywhere.
+  void on_every_rank(const std::function<void()>& work);
 
   // Sum over ranks, in place, the same bits on every rank, in an order fixed by size() and the
   // number of elements. f32 or f64. Begin only enqueues; the memory is MPI's until wait returns.
