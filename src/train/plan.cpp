@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/train/evaluator.hpp"
 
 namespace ptb {
 namespace {
@@ -20,19 +21,33 @@ std::string bytes_text(std::int64_t bytes) {
   return fmt::format("{:.2f} GB", value / 1e9);
 }
 
-// Bytes of one rank with `lanes` lanes: values and gradients, activations of a window and their
-// gradients, logits, and the packed copies of the recurrent weights (forward and backward).
-std::int64_t memory_of_rank(const Plan& plan, std::int64_t lanes, std::int64_t real_bytes,
-                            bool drops) {
-  const std::int64_t T = plan.num_steps, H = plan.model.hidden_size, V = plan.model.vocab_size;
+// Elements of a workspace (model/language_model): activations of `positions` positions and the
+// logits of `softmax_rows` of them.
+std::int64_t workspace_elements(const ModelShape& model, std::int64_t positions,
+                                std::int64_t softmax_rows) {
+  const std::int64_t G = gate_count(model.cell.kind);
+  return positions * model.hidden_size * (1 + model.num_layers * (G + 2)) +
+         softmax_rows * model.vocab_size;
+}
+
+// Bytes of the rank with the most lanes: values, gradients, the packed copies of the recurrent
+// weights (forward and backward), and the workspaces of training, validation and test.
+std::int64_t memory_of_rank(const Plan& plan, const Config& config, std::int64_t real_bytes) {
+  const std::int64_t T = plan.num_steps, H = plan.model.hidden_size;
   const std::int64_t L = plan.model.num_layers, G = gate_count(plan.model.cell.kind);
-  const std::int64_t embedding = V * H;
-  const std::int64_t gradients = plan.parameters - embedding + plan.max_rows * H;
+  const std::int64_t gradients = plan.parameters - plan.model.vocab_size * H + plan.max_rows * H;
   const std::int64_t packed = L * 2 * H * G * H;
-  const std::int64_t positions = T * lanes;
-  const std::int64_t per_position = H * (2 + L * (G + 2 + (drops ? 1 : 0))) + V;
-  const std::int64_t masks = drops ? (L + 1) * positions * H : 0;
-  return real_bytes * (plan.parameters + gradients + packed + positions * per_position) + masks;
+  const std::int64_t train = T * plan.lanes_of(0).count;
+  const std::int64_t valid =
+      T * deal_lanes(static_cast<int>(config.eval_lanes), 0, plan.ranks).count;
+  const std::int64_t test_rows = deal_lanes(kTestSteps, 0, plan.ranks).count;
+  const bool drops = config.keep_prob < 1.0;
+  const std::int64_t back = train * H * (drops ? 1 + L : 1);   // d_io, dropped outputs
+  const std::int64_t masks = drops ? (L + 1) * train * H : 0;  // a byte each
+  return masks + real_bytes * (plan.parameters + gradients + packed + back +
+                               workspace_elements(plan.model, train, train) +
+                               workspace_elements(plan.model, valid, valid) +
+                               workspace_elements(plan.model, kTestSteps, test_rows));
 }
 
 // "3 lanes on ranks 0-3, 2 lanes on ranks 4-7"
@@ -105,7 +120,7 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_
                                          std::int64_t{plan.num_steps} * plan.global_lanes);
   const auto real = static_cast<std::int64_t>(real_bytes);
   plan.all_reduce_bytes = ranks == 1 ? 0 : real * (table.dense_elements() + plan.max_rows * H);
-  plan.rank_bytes = memory_of_rank(plan, plan.lanes_of(0).count, real, config.keep_prob < 1.0);
+  plan.rank_bytes = memory_of_rank(plan, config, real);
   const auto h = static_cast<double>(H);
   const double kernels = plan.model.num_layers * 2 * h * gate_count(plan.model.cell.kind) * h;
   // A product of [m,k] by [k,n] is 2·m·k·n operations; backward takes two of the same size.

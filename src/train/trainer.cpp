@@ -14,10 +14,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Steps of a test window. The split is one lane, so the window is cut for memory and for products
-// of a useful height only; its length does not change the result.
-constexpr int kTestSteps = 512;
-
 }  // namespace
 
 Trainer::Trainer(const TrainerParts& parts)
@@ -128,19 +124,25 @@ void Trainer::finish_epoch() {
                       .seconds = progress_.seconds,
                       .valid_seconds = seconds_since(start),
                       .words_per_second = words_per_second(progress_.window)});
+  // Gates saturate, so a model can be lost with a finite cost: e^cost is then more than a double.
+  if (!std::isfinite(valid.value()))
+    throw diverged(fmt::format("validation perplexity {}", valid.value()));
 }
 
 void Trainer::check_finite(const StepResult& result) const {
   if (std::isfinite(result.cross_entropy) && std::isfinite(result.gradient_norm)) return;
-  // Every rank has the same sums, so every rank leaves here.
-  throw AgreedError(
-      ExitCode::diverged,
-      {.what = "training diverged",
-       .where = fmt::format("epoch {}, window {}, step {}", progress_.epoch + 1, progress_.window,
-                            progress_.step),
-       .why = fmt::format("loss {}, gradient norm {}", result.cross_entropy / plan_.global_lanes,
-                          result.gradient_norm),
-       .remedy = "lower --learning-rate, --max-grad-norm or --init-scale"});
+  throw diverged(fmt::format("loss {}, gradient norm {}", result.cross_entropy / plan_.global_lanes,
+                             result.gradient_norm));
+}
+
+// Every rank has the same sums, so every rank leaves at the same place.
+AgreedError Trainer::diverged(const std::string& why) const {
+  return {ExitCode::diverged,
+          Complaint{.what = "training diverged",
+                    .where = fmt::format("epoch {}, window {}, step {}", progress_.epoch + 1,
+                                         progress_.window, progress_.step),
+                    .why = why,
+                    .remedy = "lower --learning-rate, --max-grad-norm or --init-scale"}};
 }
 
 void Trainer::report_window(const StepResult& result) {

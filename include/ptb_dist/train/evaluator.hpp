@@ -13,6 +13,10 @@
 
 namespace ptb {
 
+// Steps of a test window. The split is one lane, cut only for the sake of memory and of products of
+// a useful height: the length does not change the result.
+inline constexpr int kTestSteps = 512;
+
 class Evaluator {
  public:
   enum class Sharing { lanes, positions };

@@ -58,6 +58,7 @@ class Trainer {
   StepResult train_step();
   void finish_epoch();
   void check_finite(const StepResult& result) const;
+  AgreedError diverged(const std::string& why) const;
   void report_window(const StepResult& result);
   bool is_progress_window() const;
   double learning_rate() const { return schedule_.at(progress_.epoch); }
