@@ -3,7 +3,8 @@
 
 The model of DESIGN section 4 is written here once more, in PyTorch and in double, with the LSTM
 cell by hand. Both programs start from one HDF5 file of parameters that this script writes, and see
-the same lanes and windows; the loss and the gradient norm of every window must agree to 1e-5.
+the same lanes and windows; the loss and the gradient norm of every window must agree to 1e-5,
+and to 1e-9 for the trainer in double, ptb_dist_reference, where it is built beside the program.
 
     small     keep_prob 1: 10 windows at learning rate 1, 50 windows at learning rate 0.1
     dropout   small with T = 35 and keep_prob 0.5: 10 windows, the masks of ptb_dist itself,
@@ -17,10 +18,15 @@ Run (needs torch, numpy, h5py):
     python3 tests/bench/parity_pytorch.py --program build/ptb_dist --data DIR --ranks 2
     python3 tests/bench/parity_pytorch.py --data DIR --self-test     # the script's own model
 
-Expect a line for every case with its largest relative difference, a few 1e-7 to 5e-6, and exit
-status 0; 1 when a case differs, 2 when a program is missing. Two minutes; --long half an hour.
-Why 10 windows: at learning rate 1 the first windows of small are chaotic, and the rounding of
-fp32 grows from 4e-6 there to 3e-4 at 20 windows, whoever computes.
+Expect a line for every case with its largest relative differences, and beside them those of
+PyTorch in fp32 from itself in double: what rounding alone does. Exit status 0; 1 when a case
+differs, 2 when a program is missing. Three minutes; --long half an hour.
+
+At learning rate 1 the first windows of small are chaotic, and so the rounding of fp32 grows: the
+double case is the proof of the mathematics there (1e-11), the fp32 case depends on the seed.
+Measured over the seeds 1 to 6, 10 windows, largest difference from double: losses of ptb_dist
+9e-6, of nn.LSTM in fp32 9e-6; norms of ptb_dist 9.9e-6 17e-6 2e-6 14e-6 4e-6 33e-6, of nn.LSTM
+3e-6 8e-6 1e-6 1e-6 5e-6 32e-6. Seed 1, the default, is within 1e-5 by little; 2, 4 and 6 are not.
 """
 
 import argparse
@@ -40,8 +46,9 @@ import torch
 from corpus import CONFIGS, EVAL_LANES, Corpus, Windows, find_data, learning_rate
 from peer_pytorch import define_model
 
-TOLERANCE = 1e-5       # relative, loss and norm of a window
-LONG_TOLERANCE = 0.02  # relative, validation perplexity
+TOLERANCE = 1e-5         # relative, loss and norm of a window
+DOUBLE_TOLERANCE = 1e-9  # the same, of ptb_dist_reference
+LONG_TOLERANCE = 0.02    # relative, validation perplexity
 
 SMALL = CONFIGS["small"]
 DROPOUT = dict(SMALL, keep_prob=0.5, num_steps=35)
@@ -73,18 +80,18 @@ def write_parameters(path, parameters):
             file[f"parameters/{name}"] = values
 
 
-# --- the model, in double -----------------------------------------------------------------------
+# --- the model, in double unless told otherwise -------------------------------------------------
 
 class LanguageModel:
     """State is a list over layers of (c, h), each [B,H]."""
 
-    def __init__(self, keys, parameters):
-        self.keys, self.lr = keys, keys["learning_rate"]
-        self.w = {name: torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    def __init__(self, keys, parameters, dtype=torch.float64):
+        self.keys, self.lr, self.dtype = keys, keys["learning_rate"], dtype
+        self.w = {name: torch.tensor(values, dtype=dtype, requires_grad=True)
                   for name, values in parameters.items()}
 
     def zero_state(self, lanes):
-        zero = torch.zeros(lanes, self.keys["hidden_size"], dtype=torch.float64)
+        zero = torch.zeros(lanes, self.keys["hidden_size"], dtype=self.dtype)
         return [(zero, zero)] * self.keys["num_layers"]
 
     def cell(self, layer, x, c, h):
@@ -100,7 +107,7 @@ class LanguageModel:
         Site 0 of the masks is the embedding's output, site l + 1 the output of layer l. The
         state that goes to the next step is never masked.
         """
-        scale = None if masks is None else masks.to(torch.float64) / self.keys["keep_prob"]
+        scale = None if masks is None else masks.to(self.dtype) / self.keys["keep_prob"]
         flow = self.w["embedding"][x]  # [T,B,H]
         flow = flow if scale is None else flow * scale[0]
         last = []
@@ -117,10 +124,13 @@ class LanguageModel:
         return (logits.logsumexp(2) - truth).sum() / x.shape[1], last
 
     def step(self, x, y, state, masks=None):
-        """One update -> (loss, norm before the clip, next state)."""
+        """One update -> (loss, norm before the clip, next state). The norm is summed in double:
+
+        an fp32 sum over the two million softmax weights of small alone is wrong by 7e-4.
+        """
         loss, state = self.cost(x, y, state, masks)
         gradients = torch.autograd.grad(loss, list(self.w.values()))
-        norm = math.sqrt(sum(float((g * g).sum()) for g in gradients))
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients))
         clip = self.keys["max_grad_norm"] / max(norm, self.keys["max_grad_norm"])
         with torch.no_grad():
             for parameter, gradient in zip(self.w.values(), gradients):
@@ -128,9 +138,9 @@ class LanguageModel:
         return loss.item(), norm, state
 
 
-def train_in_double(keys, parameters, corpus, count, masks=None):
+def train_windows(keys, parameters, corpus, count, masks=None, dtype=torch.float64):
     """The first `count` windows of epoch 0 -> [(loss, norm)]."""
-    model = LanguageModel(keys, parameters)
+    model = LanguageModel(keys, parameters, dtype)
     model.lr = learning_rate(keys, epoch=0)
     windows = Windows(corpus.train, keys["batch_size"], keys["num_steps"])
     state, records = model.zero_state(keys["batch_size"]), []
@@ -167,8 +177,7 @@ def load_into_peer(keys, parameters):
 def peer_step(model, keys, rate, x, y, state):
     """One update of the nn.LSTM model -> (loss, norm before the clip, next state).
 
-    The norm is summed in double: clip_grad_norm_ sums a tensor in fp32, and over the two million
-    softmax weights of small that alone is wrong by 7e-4 (the gradients are right to 5e-7).
+    The norm is summed in double, which clip_grad_norm_ does not do.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     loss, state = model(x, y, state)
@@ -214,14 +223,14 @@ def train_peer(keys, parameters, corpus, seed):
 
 # --- ptb_dist -----------------------------------------------------------------------------------
 
-def run_ptb_dist(args, keys, parameters, folder, extra):
+def run_ptb_dist(args, program, keys, parameters, folder, extra):
     """Trains `small` with the keys that differ from it; returns the metrics' records."""
     write_parameters(folder / "initial.h5", parameters)
     flags = []
     for key, value in keys.items():
         if value != SMALL[key]:
             flags += [f"--{key.replace('_', '-')}", f"{value:g}"]
-    command = [str(args.program), "--config", "small", *flags, "--data", str(args.data),
+    command = [str(program), "--config", "small", *flags, "--data", str(args.data),
                "--init-from", str(folder / "initial.h5"), "--run-dir", str(folder / "run"),
                "--seed", str(args.seed), *extra, *shlex.split(args.flags)]
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
@@ -253,35 +262,56 @@ def dropout_masks(args, keys, folder, count):
 # --- cases --------------------------------------------------------------------------------------
 
 def relative(ours, reference):
-    return abs(ours - reference) / abs(reference)
+    """Infinite where ours is not finite (JSON has null there): max() would pass over a nan."""
+    finite = ours is not None and math.isfinite(ours)
+    return abs(ours - reference) / abs(reference) if finite else math.inf
+
+
+def worst(records, reference):
+    """Largest relative difference of the losses, and of the norms, of [(loss, norm)]."""
+    pairs = list(zip(records, reference))
+    return (max(relative(own[0], their[0]) for own, their in pairs),
+            max(relative(own[1], their[1]) for own, their in pairs))
+
+
+def windows_of(metrics, keys, count):
+    """[(loss, norm)] of the window records, which must be the first `count` of the run."""
+    records = [record for record in metrics if record["kind"] == "window"]
+    places = [(r["epoch"], r["window"], r["step"], r["learning_rate"]) for r in records]
+    if places != [(0, w, w, keys["learning_rate"]) for w in range(count)]:
+        sys.exit(f"wrong epoch, window, step or learning rate in the metrics: {places}")
+    return [(record["loss"], record["gradient_norm"]) for record in records]
 
 
 def compare_windows(args, corpus, name, keys, count, masked=False):
-    """Runs both programs over `count` windows; prints the case's line; True if they agree."""
+    """Runs all programs over `count` windows; a line for each of ours; True if they agree."""
     parameters = initial_parameters(keys, args.seed)
+    masks, ours = None, {}
     with tempfile.TemporaryDirectory(prefix="ptb_dist_parity_") as scratch:
-        folder = pathlib.Path(scratch)
-        metrics = run_ptb_dist(args, keys, parameters, folder,
-                               ["--max-windows", str(count), "--metrics-windows", "1"])
-        masks = dropout_masks(args, keys, folder, count) if masked else None
-    ours = [record for record in metrics if record["kind"] == "window"]
-    theirs = train_in_double(keys, parameters, corpus, count, masks)
+        for precision, program in args.programs.items():
+            folder = pathlib.Path(scratch, precision)
+            folder.mkdir()
+            metrics = run_ptb_dist(args, program, keys, parameters, folder,
+                                   ["--max-windows", str(count), "--metrics-windows", "1"])
+            ours[precision] = windows_of(metrics, keys, count)
+        if masked:
+            masks = dropout_masks(args, keys, pathlib.Path(scratch), count)
+    reference = train_windows(keys, parameters, corpus, count, masks)
+    rounding = worst(train_windows(keys, parameters, corpus, count, masks, torch.float32),
+                     reference)
 
-    places = [(r["epoch"], r["window"], r["learning_rate"]) for r in ours]
-    if places != [(0, w, keys["learning_rate"]) for w in range(count)]:
-        print(f"{name:<34} wrong epoch, window or learning rate: {places}")
-        return False
-    differences = []
-    for w, (record, (loss, norm)) in enumerate(zip(ours, theirs)):
-        differences.append((relative(record["loss"], loss),
-                            relative(record["gradient_norm"], norm)))
+    good = True
+    for precision, records in ours.items():
+        loss, norm = worst(records, reference)
+        agrees = max(loss, norm) <= (TOLERANCE if precision == "fp32" else DOUBLE_TOLERANCE)
+        good = good and agrees
+        beside = "".join(f"{r:12.1e}" for r in rounding) if precision == "fp32" else " " * 24
+        print(f"{name + ', ' + precision:<44}{count:8}{loss:12.1e}{norm:12.1e}{beside}   "
+              f"{'ok' if agrees else 'DIFFERS'}", flush=True)
         if args.verbose:
-            print(f"    window {w:3}  loss {record['loss']:.8g} {loss:.8g}  "
-                  f"norm {record['gradient_norm']:.8g} {norm:.8g}")
-    loss, norm = (max(column) for column in zip(*differences))
-    good = loss <= TOLERANCE and norm <= TOLERANCE
-    verdict = "ok" if good else "DIFFERS"
-    print(f"{name:<34}{count:8}{loss:12.1e}{norm:12.1e}   {verdict}", flush=True)
+            for w, (own, their) in enumerate(zip(records, reference)):
+                print(f"    window {w:3}  loss {own[0]} {their[0]:.9g}  "
+                      f"norm {own[1]} {their[1]:.9g}")
     return good
 
 
@@ -289,19 +319,20 @@ def compare_long(args, corpus):
     """Four epochs of both programs; prints the perplexities side by side; True if they agree."""
     parameters = initial_parameters(LONG, args.seed)
     with tempfile.TemporaryDirectory(prefix="ptb_dist_parity_") as scratch:
-        metrics = run_ptb_dist(args, LONG, parameters, pathlib.Path(scratch), [])
+        metrics = run_ptb_dist(args, args.programs["fp32"], LONG, parameters,
+                               pathlib.Path(scratch), [])
     ours = {record["epoch"]: record["perplexity"] for record in metrics
             if record["kind"] == "epoch" and record["split"] == "valid"}
     if sorted(ours) != list(range(LONG["max_max_epoch"])):
         print(f"long: validation records of epochs {sorted(ours)}")
         return False
     theirs = train_peer(LONG, parameters, corpus, args.seed)
-    print(f"\n{'long: valid perplexity':<34}{'ptb_dist':>12}{'PyTorch':>12}{'ratio':>10}")
+    print(f"\n{'long: valid perplexity':<38}{'ptb_dist':>12}{'PyTorch':>12}{'ratio':>10}")
     good = True
     for epoch, perplexity in enumerate(theirs):
         agrees = relative(ours[epoch], perplexity) <= LONG_TOLERANCE
         good = good and agrees
-        print(f"    epoch {epoch:<24}{ours[epoch]:12.2f}{perplexity:12.2f}"
+        print(f"    epoch {epoch:<28}{ours[epoch]:12.2f}{perplexity:12.2f}"
               f"{ours[epoch] / perplexity:10.4f}   {'ok' if agrees else 'DIFFERS'}", flush=True)
     return good
 
@@ -333,7 +364,7 @@ def self_test(corpus):
     state = [(torch.rand(4, 5, dtype=torch.float64, generator=generator),) * 2] * 2
     loss, _ = model.cost(x, y, state, masks)
     gradients = torch.autograd.grad(loss, list(model.w.values()))
-    worst, delta = 0.0, 1e-5
+    largest, delta = 0.0, 1e-5
     with torch.no_grad():
         for parameter, gradient in zip(model.w.values(), gradients):
             for flat in range(0, parameter.numel(), 7):
@@ -345,21 +376,21 @@ def self_test(corpus):
                 below = model.cost(x, y, state, masks)[0].item()
                 values[flat] = kept
                 numeric = (above - below) / (2 * delta)
-                worst = max(worst, abs(numeric - gradient.view(-1)[flat].item()))
-    check(f"gradients against finite differences: {worst:.1e}", worst < 1e-8)
+                largest = max(largest, abs(numeric - gradient.view(-1)[flat].item()))
+    check(f"gradients against finite differences: {largest:.1e}", largest < 1e-8)
 
     parameters = initial_parameters(SMALL, 1)
-    records = train_in_double(SMALL, parameters, corpus, 3)
+    records = train_windows(SMALL, parameters, corpus, 3)
     uniform = SMALL["num_steps"] * math.log(SMALL["vocab_size"])
     check(f"first loss {records[0][0]:.3f}, T ln V = {uniform:.3f}",
           relative(records[0][0], uniform) < 0.01)
     peer = load_into_peer(SMALL, parameters)
-    state, worst = peer.zero_state(20), 0.0
+    state, largest = peer.zero_state(20), 0.0
     for w, (loss, norm) in enumerate(records):
         x, y = map(torch.from_numpy, windows[w])
         peer_loss, peer_norm, state = peer_step(peer, SMALL, SMALL["learning_rate"], x, y, state)
-        worst = max(worst, relative(peer_loss, loss), relative(peer_norm, norm))
-    check(f"three steps against nn.LSTM in fp32: {worst:.1e}", worst < TOLERANCE)
+        largest = max(largest, relative(peer_loss, loss), relative(peer_norm, norm))
+    check(f"three steps against nn.LSTM in fp32: {largest:.1e}", largest < TOLERANCE)
     return not failures
 
 
@@ -389,13 +420,19 @@ def main():
         if not program.is_file():
             print(f"{program} is missing: build it, or name it by --program, --masks-program")
             return 2
-    args.program, args.masks_program = args.program.resolve(), args.masks_program.resolve()
+    args.masks_program = args.masks_program.resolve()
+    args.programs = {"fp32": args.program.resolve()}
+    reference = args.program.resolve().parent / "ptb_dist_reference"
+    if reference.is_file():
+        args.programs["double"] = reference
 
-    print(f"{'case':<34}{'windows':>8}{'loss':>12}{'norm':>12}   (largest relative difference)")
+    print(f"seed {args.seed}: largest relative difference from PyTorch in double\n")
+    print(f"{'':<52}{'ptb_dist':>24}{'PyTorch in fp32':>24}")
+    print(f"{'case':<44}{'windows':>8}" + f"{'loss':>12}{'norm':>12}" * 2)
     good = compare_windows(args, corpus, "small, learning rate 1", SMALL, 10)
     good &= compare_windows(args, corpus, "small, learning rate 0.1",
                             dict(SMALL, learning_rate=0.1), 50)
-    good &= compare_windows(args, corpus, "dropout 0.5, T 35, masks of ptb_dist", DROPOUT, 10,
+    good &= compare_windows(args, corpus, "dropout 0.5, T 35", DROPOUT, 10,
                             masked=True)
     if args.long:
         good &= compare_long(args, corpus)

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Who may include what: the arrows between the folders, and where other people's headers stand.
+
+    python3 layout_test.py [unittest's arguments]
+
+The rules below are the whole truth; whoever draws a new arrow changes them here, and knows it.
+"""
+
+import pathlib
+import re
+import unittest
+
+SOURCE = pathlib.Path(__file__).resolve().parent.parent
+
+# Folder -> beginnings of our own headers that it may include, besides its own folder's.
+ARROWS = {
+    "base": (),
+    "data": ("base/",),
+    "backend": ("base/",),
+    "comm": ("base/", "backend/"),
+    "model": ("base/", "backend/", "data/lanes"),
+    "optim": ("base/", "backend/", "model/parameters"),
+    "io": ("base/", "backend/", "model/parameters", "data/"),
+    "train": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/"),
+    "": ("",),  # program and main, the wiring
+}
+# A private header, of src/, is for its own folder; but a GPU's sums need its stream and event.
+SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp")}
+# Each included by one file at most, which is in that folder.
+ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/",
+            "toml++/toml.h": "src/base/", "CLI/CLI.hpp": "src/base/",
+            "nlohmann/json.hpp": "src/io/"}
+ONE_FOLDER = {"dnnl": "src/backend/cpu/", "cublas": "src/backend/cuda/",
+              "cuda": "src/backend/cuda/"}
+# Headers of the standard library have neither dot nor slash; this one is host and device code.
+INTERFACE_MAY_INCLUDE = {"include/ptb_dist/base/random.hpp": "Random123/philox.h"}
+# Where the preprocessor may decide: the host/device macro, and the loops' instruction sets.
+CONDITIONS = {"include/ptb_dist/base/host_device.hpp", "src/backend/cpu/loops.cpp"}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*", re.MULTILINE)
+
+
+def folder_of(path):
+    """src/comm/session.cpp and include/ptb_dist/comm/session.hpp are of "comm"."""
+    inside = re.sub(r"^(src|include/ptb_dist)/", "", path)
+    return inside.split("/")[0] if "/" in inside else ""
+
+
+def check_own(path, name):
+    """What is wrong with an include of ours, or nothing."""
+    folder = folder_of(path)
+    header = name.removeprefix("ptb_dist/")
+    if "/" not in header:  # beside the file, or of the wiring
+        return f"{path} reaches up to {name}" if name.startswith("ptb_dist/") and folder else None
+    is_own = header.startswith(folder + "/")
+    if not is_own and not header.startswith(ARROWS[folder]):
+        return f"{path} includes {name}: no arrow from {folder} there"
+    is_private = not name.startswith("ptb_dist/")
+    if is_private and not is_own and (path, name) not in SHARED_PRIVATE:
+        return f"{path} includes {name}, which is private to its folder"
+    return None
+
+
+def check_foreign(path, name):
+    for library, folder in ONE_FILE.items():
+        if name == library and not path.startswith(folder):
+            return f"{path} includes <{name}>, which belongs to {folder}"
+    for library, folder in ONE_FOLDER.items():
+        if library in name and not path.startswith(folder):
+            return f"{path} includes <{name}>, which belongs to {folder}"
+    is_standard = "." not in name and "/" not in name
+    if path.startswith("include/") and not is_standard:
+        if INTERFACE_MAY_INCLUDE.get(path) != name:
+            return f"{path} includes <{name}>: interfaces name no library"
+    return None
+
+
+def violations(files):
+    """Of {path from the top: text}, a sentence each."""
+    found = []
+    users = {library: [] for library in ONE_FILE}
+    for path, text in sorted(files.items()):
+        for bracket, name in INCLUDE.findall(text):
+            found.append(check_own(path, name) if bracket == '"' else check_foreign(path, name))
+            if name in users:
+                users[name].append(path)
+        if path not in CONDITIONS:
+            found += [f"{path} has {line.strip()}" for line in CONDITION.findall(text)]
+    found += [f"<{library}> is included by {' and '.join(paths)}: one file is enough"
+              for library, paths in users.items() if len(paths) > 1]
+    return [sentence for sentence in found if sentence]
+
+
+def files_of_project():
+    return {str(path.relative_to(SOURCE)): path.read_text()
+            for top in ("src", "include") for path in (SOURCE / top).rglob("*")
+            if path.suffix in (".hpp", ".cpp", ".cu", ".cuh", ".h")}
+
+
+class Layout(unittest.TestCase):
+    def test_project_keeps_the_rules(self):
+        files = files_of_project()
+        self.assertGreater(len(files), 50)
+        self.assertEqual(violations(files), [])
+
+    def test_each_folder_has_its_rules(self):
+        self.assertEqual({folder_of(path) for path in files_of_project()}, set(ARROWS))
+
+    def test_the_libraries_are_where_the_rules_look(self):
+        """Else a rule may hold only because a header was renamed."""
+        names = {name for text in files_of_project().values() for _, name in INCLUDE.findall(text)}
+        for library in ONE_FILE.keys() - {"nccl.h"}:
+            self.assertIn(library, names)
+        self.assertTrue(any("dnnl" in name for name in names))
+
+    def test_a_forbidden_include_is_found(self):
+        for path, line in (
+                ("src/base/error.cpp", '#include "ptb_dist/data/corpus.hpp"'),
+                ("src/model/parameters.cpp", '#include "ptb_dist/data/corpus.hpp"'),
+                ("include/ptb_dist/io/report.hpp", '#include "ptb_dist/model/language_model.hpp"'),
+                ("src/comm/session.cpp", '#include "ptb_dist/train/plan.hpp"'),
+                ("src/comm/session.cpp", '  #  include "backend/cpu/loops.hpp"'),
+                ("src/train/trainer.cpp", '#include "io/file.hpp"'),
+                ("src/train/trainer.cpp", '#include "ptb_dist/program.hpp"'),
+                ("src/train/trainer.cpp", "#include <mpi.h>"),
+                ("src/optim/sgd.cpp", "#include <oneapi/dnnl/dnnl.hpp>"),
+                ("src/comm/communicator.cpp", "#include <cuda_runtime.h>"),
+                ("include/ptb_dist/comm/session.hpp", "#include <fmt/format.h>"),
+                ("src/comm/communicator.cpp", "#ifdef PTB_DIST_WITH_NCCL"),
+                ("src/comm/communicator.cpp", "#if defined(PTB_DIST_WITH_NCCL)")):
+            with self.subTest(line, path=path):
+                self.assertEqual(len(violations({path: f"// why\n{line}\n"})), 1)
+
+    def test_a_second_user_of_a_library_is_found(self):
+        files = {f"src/io/{name}.cpp": "#include <hdf5.h>\n" for name in "ab"}
+        self.assertEqual(len(violations(files)), 1)
+
+    def test_an_allowed_include_is_not(self):
+        for path, line in (
+                ("src/model/language_model.cpp", '#include "ptb_dist/data/lanes.hpp"'),
+                ("src/backend/backend.cpp", '#include "backend/cpu/cpu_backend.hpp"'),
+                ("src/data/corpus.cpp", '#include "tokenizer.hpp"'),
+                ("src/comm/nccl_communicator.cpp", '#include "backend/cuda/native.hpp"'),
+                ("src/backend/cuda/products.cpp", "#include <cublasLt.h>"),
+                ("src/program.cpp", '#include "ptb_dist/train/trainer.hpp"'),
+                ("src/base/error.cpp", "// #include <mpi.h> would be wrong here")):
+            self.assertEqual(violations({path: line}), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,124 @@
+// ptb_dist_mutant: the program with a defect of choice, to show that the tests of the whole program
+// find it. Never installed.
+//
+//   PTB_DIST_MUTANT=<name> mpirun -np 3 ptb_dist_mutant ...
+//
+//   local_lane_dropout   dropout is keyed by the rank's own lane, not by the global one
+//   mean_of_means        gradients are averaged in each rank, then over the ranks: wrong if uneven
+//   unshifted_targets    the model predicts its input, not the next word
+//   not_finite           the loss is NaN from the epoch's window 5 on, as after an overflow
+//   missing_on_rank_1    rank 1 finds no backend, the others do
+//   none                 no defect: the tests then pass, so it is the defects that they find
+#include <cstdlib>
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "ptb_dist/program.hpp"
+
+namespace ptb {
+namespace {
+
+enum class Defect {
+  none,
+  local_lane_dropout,
+  mean_of_means,
+  unshifted_targets,
+  not_finite,
+  missing_on_rank_1,
+};
+const std::map<std::string, Defect> kDefects = {
+    {"none", Defect::none},
+    {"local_lane_dropout", Defect::local_lane_dropout},
+    {"mean_of_means", Defect::mean_of_means},
+    {"unshifted_targets", Defect::unshifted_targets},
+    {"not_finite", Defect::not_finite},
+    {"missing_on_rank_1", Defect::missing_on_rank_1},
+};
+
+// The CPU backend, handed wrong arguments.
+class MutantBackend final : public Backend {
+ public:
+  MutantBackend(std::unique_ptr<Backend> real, Defect defect, int ranks)
+      : real_(std::move(real)), defect_(defect), ranks_(ranks) {}
+
+  void draw_dropout(const Dropout& dropout) override {
+    Dropout wrong = dropout;
+    if (defect_ == Defect::local_lane_dropout) wrong.first_lane = 0;
+    real_->draw_dropout(wrong);
+  }
+  void embedding(const EmbeddingForward& op) override {
+    inputs_ = op.ids;
+    real_->embedding(op);
+  }
+  void softmax_loss(const SoftmaxLoss& op) override {
+    SoftmaxLoss wrong = op;
+    if (defect_ == Defect::mean_of_means && op.gradient_scale != 0) {
+      wrong.gradient_scale = 1.0 / (static_cast<double>(inputs_.shape()[1]) * ranks_);
+    }
+    if (defect_ == Defect::unshifted_targets) wrong.targets = inputs_.view({inputs_.elements()});
+    real_->softmax_loss(wrong);
+    if (defect_ == Defect::not_finite && window_ >= 5) {
+      const double nan = std::numeric_limits<double>::quiet_NaN();
+      real_->upload(op.loss, std::as_bytes(std::span(&nan, 1)));
+    }
+  }
+
+  void set_step(const StepState& step) override {
+    window_ = step.window;
+    real_->set_step(step);
+  }
+
+  std::string name() const override { return real_->name(); }
+  std::string description() const override { return real_->description() + ", mutant"; }
+  ElementType real_type() const override { return real_->real_type(); }
+  Tensor allocate(ElementType type, Shape shape) override { return real_->allocate(type, shape); }
+  void upload(const Tensor& to, std::span<const std::byte> from) override {
+    real_->upload(to, from);
+  }
+  void download(const Tensor& from, std::span<std::byte> to) override { real_->download(from, to); }
+  void set_zero(const Tensor& tensor) override { real_->set_zero(tensor); }
+  void prepare(const Weights& weights) override { real_->prepare(weights); }
+  void run_segment(SegmentKey key, const std::function<void()>& segment) override {
+    real_->run_segment(key, segment);
+  }
+  Event record() override { return real_->record(); }
+  void wait(const Event& event) override { real_->wait(event); }
+  void embedding_backward(const EmbeddingBackward& op) override { real_->embedding_backward(op); }
+  void stack(const StackForward& op) override { real_->stack(op); }
+  void stack_backward(const StackBackward& op) override { real_->stack_backward(op); }
+  void layer_weight_gradient(const LayerWeightGradient& op) override {
+    real_->layer_weight_gradient(op);
+  }
+  void softmax_backward(const SoftmaxBackward& op) override { real_->softmax_backward(op); }
+  void gradient_norm(const GradientNorm& op) override { real_->gradient_norm(op); }
+  void clip_step(const ClipStep& op) override { real_->clip_step(op); }
+
+ private:
+  std::unique_ptr<Backend> real_;
+  Defect defect_;
+  int ranks_;
+  int window_ = 0;
+  Tensor inputs_;  // [T,B] i32 of the window in hand
+};
+
+std::string variable(const char* name, const char* otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : value;
+}
+
+std::unique_ptr<Backend> make_mutant(const BackendOptions& options) {
+  const Defect defect = kDefects.at(variable("PTB_DIST_MUTANT", "none"));
+  if (defect == Defect::missing_on_rank_1 && variable("OMPI_COMM_WORLD_RANK", "0") == "1") {
+    throw Error(ExitCode::missing, {.what = "no backend"});
+  }
+  return std::make_unique<MutantBackend>(make_backend(options), defect,
+                                         std::stoi(variable("OMPI_COMM_WORLD_SIZE", "1")));
+}
+
+}  // namespace
+}  // namespace ptb
+
+int main(int argc, char** argv) { return ptb::run_program(argc, argv, ptb::make_mutant); }
