@@ -214,8 +214,9 @@ class BadInput(program.TestCase):
                 self.assertFalse(saved.exists(), "weights of a diverged run were saved")
 
     def test_divergence_with_a_finite_loss(self):
-        ended = program.run([*TINY, "--learning-rate", "1e9", "--max-grad-norm", "1e9"],
-                            self.program, ranks=2, mpirun=self.mpirun, cwd=self.scratch)
+        ended = program.run([*TINY, "--max-windows", "1000000", "--epochs", "1",
+                             "--learning-rate", "1e12", "--max-grad-norm", "1e12"], self.program,
+                            ranks=2, mpirun=self.mpirun, cwd=self.scratch)
         self.check(ended, DIVERGED, [["diverged", "validation perplexity inf"]])
 
     def test_a_backend_that_one_rank_lacks(self):
