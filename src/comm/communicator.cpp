@@ -10,31 +10,24 @@ namespace {
 // One rank has the sum already.
 class SingleCommunicator : public Communicator {
  public:
-  explicit SingleCommunicator(Backend& backend) : backend_(backend) {}
-
   std::string name() const override { return "single"; }
-  Event all_reduce(const Tensor&, const Event& ready) override { return ready; }
-  void wait(const Event& done) override {
-    if (done != nullptr) backend_.wait(done);
-  }
-
- private:
-  Backend& backend_;
+  Reduction all_reduce(const Tensor&, const Event&, const std::string&) override { return {}; }
+  void wait(const Reduction&) override {}
 };
 
-std::unique_ptr<Communicator> make_single(const Session& session, Backend& backend) {
+std::unique_ptr<Communicator> make_single(const Session& session) {
   if (session.size() > 1) {
     throw Error(ExitCode::usage, {.what = "--comm single is for one rank",
                                   .why = fmt::format("there are {}", session.size()),
                                   .remedy = "use --comm auto"});
   }
-  return std::make_unique<SingleCommunicator>(backend);
+  return std::make_unique<SingleCommunicator>();
 }
 
 std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend) {
-  if (backend.name() == "cuda") {
-    throw Error(ExitCode::missing, {.what = "--comm mpi cannot sum in a GPU's memory",
-                                    .where = "--backend cuda",
+  if (!backend.has_host_memory()) {
+    throw Error(ExitCode::missing, {.what = "--comm mpi cannot sum in a device's memory",
+                                    .where = fmt::format("--backend {}", backend.name()),
                                     .remedy = "use one rank, or --backend cpu"});
   }
   return make_mpi_communicator(session, backend);
@@ -45,9 +38,9 @@ std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend) {
 std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
                                                 Backend& backend) {
   if (name == "auto") {
-    return session.size() == 1 ? make_single(session, backend) : make_mpi(session, backend);
+    return session.size() == 1 ? make_single(session) : make_mpi(session, backend);
   }
-  if (name == "single") return make_single(session, backend);
+  if (name == "single") return make_single(session);
   if (name == "mpi") return make_mpi(session, backend);
   if (name == "nccl") {
     throw Error(ExitCode::missing, {.what = "--comm nccl is not part of this build",

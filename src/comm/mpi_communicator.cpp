@@ -5,10 +5,11 @@
 namespace ptb {
 namespace {
 
-// Behind an Event: a sum, and a view that keeps its memory alive.
+// Behind a Reduction: a sum, a view that keeps its memory alive, and its name.
 struct TensorSum {
   Session::Request request;
   Tensor part;
+  std::string what;
 };
 
 class MpiCommunicator : public Communicator {
@@ -17,18 +18,17 @@ class MpiCommunicator : public Communicator {
 
   std::string name() const override { return "mpi"; }
 
-  Event all_reduce(const Tensor& part, const Event& ready) override {
-    // In host memory work is over when the backend's wait returns.
-    if (ready != nullptr) backend_.wait(ready);
-    return std::make_shared<TensorSum>(
-        session_.begin_all_reduce(part.raw(), part.elements(), part.type()), part);
+  Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) override {
+    // Backends with host memory work in the calling thread, so their events are over.
+    require(backend_.done(ready), "a part of the gradient is complete when its sum begins");
+    return {std::make_shared<TensorSum>(
+        session_.begin_all_reduce(part.raw(), part.elements(), part.type()), part, what)};
   }
 
-  void wait(const Event& done) override {
-    if (done == nullptr) return;
-    const auto& sum = *static_cast<const TensorSum*>(done.get());
-    session_.wait(sum.request,
-                  fmt::format("a sum over ranks of {} gradients", sum.part.elements()));
+  void wait(const Reduction& reduction) override {
+    if (reduction.state == nullptr) return;
+    const auto& sum = *static_cast<const TensorSum*>(reduction.state.get());
+    session_.wait(sum.request, fmt::format("the sum over ranks of {}", sum.what));
   }
 
  private:

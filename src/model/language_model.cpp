@@ -23,6 +23,7 @@ Batch::Batch(Backend& backend, int max_steps, LaneSlice slice, std::int64_t max_
   targets = backend.allocate(ElementType::i32, {positions_capacity});
   if (max_words == 0) return;
   words = backend.allocate(ElementType::i32, {max_words});
+  device_word_count = backend.allocate(ElementType::i32, {1});
   row_begin = backend.allocate(ElementType::i32, {max_words + 1});
   positions = backend.allocate(ElementType::i32, {positions_capacity});
 }
@@ -37,6 +38,11 @@ void Batch::load(Backend& backend, const Window& window) {
   load_front(backend, words, window.words);
   load_front(backend, row_begin, window.row_begin);
   load_front(backend, positions, window.positions);
+  load_front(backend, device_word_count, {static_cast<std::int32_t>(word_count)});
+}
+
+Rows embedding_rows(const Batch& batch, const Gradients& gradients) {
+  return {.packed = gradients.rows(), .ids = batch.words, .count = batch.device_word_count};
 }
 
 RecurrentState::RecurrentState(Backend& backend, const ModelShape& shape, int lanes)
@@ -118,65 +124,71 @@ void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace
 
 std::vector<Segment> LanguageModel::backward_segments(const Batch& batch, Workspace& workspace,
                                                       Gradients& gradients) {
-  const Weights& weights = parameters_.weights();
+  require(batch.num_steps == workspace.activations.input.shape()[0],
+          "a training window has all steps of its workspace");
   const int layers = parameters_.shape().num_layers;
-  const std::size_t softmax_weight = 1 + 2 * static_cast<std::size_t>(layers);  // in the table
   std::vector<Segment> segments;
-
-  segments.push_back({.name = "softmax",
-                      .run =
-                          [=, this, &weights, &workspace, &gradients] {
-                            const Tensor& hidden = workspace.activations.outputs.back();
-                            const std::int64_t N = hidden.shape()[0] * hidden.shape()[1];
-                            const std::int64_t H = hidden.shape()[2];
-                            backend_.softmax_backward(
-                                {.hidden = hidden.view({N, H}),
-                                 .weights = weights,
-                                 .d_logits = workspace.logits.slice(0, N),
-                                 .d_hidden = workspace.d_io.view({N, H}),
-                                 .d_weight = gradients.tensor(softmax_weight),
-                                 .d_bias = gradients.tensor(softmax_weight + 1)});
-                          },
-                      .completes = gradients.range(softmax_weight, softmax_weight + 1)});
-
+  segments.push_back(softmax_segment(workspace, gradients));
   segments.push_back({.name = "recurrence",
                       .run =
-                          [=, this, &weights, &workspace] {
+                          [this, &workspace] {
                             backend_.stack_backward({.cell = parameters_.shape().cell,
-                                                     .weights = weights,
+                                                     .weights = parameters_.weights(),
                                                      .dropout = workspace.dropout,
                                                      .activations = workspace.activations,
                                                      .d_io = workspace.d_io});
                           },
                       .completes = {}});
-
   for (int layer = layers - 1; layer >= 0; --layer) {
-    const std::size_t kernel = 1 + 2 * static_cast<std::size_t>(layer);
-    segments.push_back({.name = fmt::format("layer {}", layer),
-                        .run =
-                            [=, this, &workspace, &gradients] {
-                              backend_.layer_weight_gradient(
-                                  {.layer = layer,
-                                   .activations = workspace.activations,
-                                   .d_kernel = gradients.tensor(kernel),
-                                   .d_bias = gradients.tensor(kernel + 1)});
-                            },
-                        .completes = gradients.range(kernel, kernel + 1)});
+    segments.push_back(layer_segment(layer, workspace, gradients));
   }
-
-  const std::int64_t U = batch.word_count;
-  segments.push_back({.name = "embedding",
-                      .run =
-                          [=, this, &batch, &workspace, &gradients] {
-                            backend_.embedding_backward(
-                                {.d_out = workspace.d_io,
-                                 .row_begin = batch.row_begin.slice(0, U + 1),
-                                 .positions = batch.positions,
-                                 .dropout = workspace.dropout,
-                                 .packed = gradients.rows().slice(0, U)});
-                          },
-                      .completes = gradients.rows().slice(0, U)});
+  segments.push_back(embedding_segment(batch, workspace, gradients));
   return segments;
+}
+
+Segment LanguageModel::softmax_segment(Workspace& workspace, Gradients& gradients) {
+  const std::size_t weight = parameters_.table().softmax_weight();
+  return {.name = "softmax",
+          .run =
+              [this, weight, &workspace, &gradients] {
+                const Tensor& hidden = workspace.activations.outputs.back();
+                const std::int64_t N = hidden.shape()[0] * hidden.shape()[1];
+                const std::int64_t H = hidden.shape()[2];
+                backend_.softmax_backward({.hidden = hidden.view({N, H}),
+                                           .weights = parameters_.weights(),
+                                           .d_logits = workspace.logits.slice(0, N),
+                                           .d_hidden = workspace.d_io.view({N, H}),
+                                           .d_weight = gradients.tensor(weight),
+                                           .d_bias = gradients.tensor(weight + 1)});
+              },
+          .completes = gradients.range(weight, weight + 1)};
+}
+
+Segment LanguageModel::layer_segment(int layer, Workspace& workspace, Gradients& gradients) {
+  const std::size_t kernel = parameters_.table().lstm_kernel(layer);
+  return {.name = fmt::format("layer {}", layer),
+          .run =
+              [this, layer, kernel, &workspace, &gradients] {
+                backend_.layer_weight_gradient({.layer = layer,
+                                                .activations = workspace.activations,
+                                                .d_kernel = gradients.tensor(kernel),
+                                                .d_bias = gradients.tensor(kernel + 1)});
+              },
+          .completes = gradients.range(kernel, kernel + 1)};
+}
+
+Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspace,
+                                         Gradients& gradients) {
+  return {.name = "embedding",
+          .run =
+              [this, &batch, &workspace, &gradients] {
+                backend_.embedding_backward({.d_out = workspace.d_io,
+                                             .row_begin = batch.row_begin,
+                                             .positions = batch.positions,
+                                             .dropout = workspace.dropout,
+                                             .rows = embedding_rows(batch, gradients)});
+              },
+          .completes = gradients.rows().slice(0, batch.word_count)};
 }
 
 void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,

@@ -1,5 +1,7 @@
 #include "ptb_dist/train/evaluator.hpp"
 
+#include <fmt/format.h>
+
 namespace ptb {
 namespace {
 
@@ -48,7 +50,8 @@ Perplexity Evaluator::run() {
     batch_.load(backend_, window_);
     model_.evaluate(batch_, state_, workspace_, positions_of(window_.num_steps * slice_.count),
                     loss_);
-    communicator_.wait(communicator_.all_reduce(loss_, backend_.record()));
+    communicator_.wait(communicator_.all_reduce(
+        loss_, backend_.record(), fmt::format("the {} loss, window {}", split_, index)));
     result.cross_entropy += download_scalar(backend_, loss_);
   }
   return result;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -15,6 +16,18 @@ double seconds_since(Clock::time_point start) {
 }
 
 }  // namespace
+
+LaneGroup::LaneGroup(const TrainerParts& parts, LaneSlice slice)
+    : lanes(slice),
+      batch(parts.backend, parts.plan.num_steps, slice, parts.plan.max_rows),
+      state(parts.backend, parts.plan.model, slice.count),
+      workspace(parts.backend, parts.plan.model,
+                {.max_steps = parts.plan.num_steps,
+                 .lanes = slice,
+                 .softmax_rows = std::int64_t{parts.plan.num_steps} * slice.count,
+                 .for_training = true,
+                 .keep_prob = parts.config.keep_prob,
+                 .seed = static_cast<std::uint64_t>(parts.config.seed)}) {}
 
 Trainer::Trainer(const TrainerParts& parts)
     : plan_(parts.plan),
@@ -36,80 +49,84 @@ Trainer::Trainer(const TrainerParts& parts)
                   Evaluator::Sharing::lanes, "valid"),
       test_(backend_, model_, parts.session, communicator_, plan_.model, test_lanes_,
             Evaluator::Sharing::positions, "test"),
-      slice_(plan_.lanes_of(parts.session.rank())),
-      batch_(backend_, plan_.num_steps, slice_, plan_.max_rows),
-      state_(backend_, plan_.model, slice_.count),
-      workspace_(backend_, plan_.model,
-                 {.max_steps = plan_.num_steps,
-                  .lanes = slice_,
-                  .softmax_rows = std::int64_t{plan_.num_steps} * slice_.count,
-                  .for_training = true,
-                  .keep_prob = parts.config.keep_prob,
-                  .seed = static_cast<std::uint64_t>(parts.config.seed)}),
+      group_(parts, plan_.lanes_of(parts.session.rank())),
       gradients_(backend_, plan_.model, plan_.max_rows),
       loss_(backend_.allocate(ElementType::f64, {1})) {}
 
 void Trainer::run(std::optional<std::int64_t> max_windows) {
-  for (; progress_.epoch < plan_.epochs; ++progress_.epoch) {
-    report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
-    if (!train_epoch(max_windows)) {
-      report_.line(fmt::format("Stopped as --max-windows asks, windows done: {}", progress_.step));
-      return;
+  const std::int64_t whole_run = std::int64_t{plan_.epochs} * plan_.windows_per_epoch;
+  last_step_ = std::min(max_windows.value_or(whole_run), whole_run);
+  while (progress_.step < last_step_) {
+    begin_epoch();
+    while (progress_.window < plan_.windows_per_epoch && progress_.step < last_step_) {
+      advance_window();
     }
+    if (progress_.step == max_windows) break;
     finish_epoch();
+    ++progress_.epoch;
+  }
+  if (max_windows && *max_windows <= whole_run) {
+    report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
+    return;
   }
   const Clock::time_point start = Clock::now();
   const Perplexity test = test_.run();
   report_.test(test, seconds_since(start), corpus_.perplexity_bound.value_or(0));
 }
 
-bool Trainer::train_epoch(std::optional<std::int64_t> last_step) {
-  state_.reset(backend_);
+void Trainer::begin_epoch() {
+  group_.state.reset(backend_);
   progress_ = {.epoch = progress_.epoch, .step = progress_.step};
-  while (progress_.window < plan_.windows_per_epoch) {
-    if (progress_.step >= last_step.value_or(progress_.step + 1)) return false;
-    const Clock::time_point start = Clock::now();
-    const StepResult result = train_step();
-    progress_.seconds += seconds_since(start);
-    check_finite(result);
-    progress_.cross_entropy += result.cross_entropy;
-    report_window(result);
-    ++progress_.window;
-    ++progress_.step;
-  }
-  return true;
+  report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
 }
 
-Trainer::StepResult Trainer::train_step() {
+void Trainer::advance_window() {
+  const Clock::time_point start = Clock::now();
+  train_step();
+  const StepResult result = last_result();
+  progress_.seconds += seconds_since(start);
+  progress_.cross_entropy += result.cross_entropy;
+  report_window(result);
+  if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.gradient_norm)) {
+    throw diverged(fmt::format("epoch {}, window {}", progress_.epoch + 1, progress_.window),
+                   fmt::format("loss {}, gradient norm {}",
+                               result.cross_entropy / plan_.global_lanes, result.gradient_norm));
+  }
+  ++progress_.window;
+  ++progress_.step;
+}
+
+void Trainer::train_step() {
   // 1. The next window of this rank's lanes, and what is particular to this step.
-  train_lanes_.fill(window_, progress_.window, slice_, true);
-  batch_.load(backend_, window_);
+  train_lanes_.fill(group_.window, progress_.window, group_.lanes, true);
+  group_.batch.load(backend_, group_.window);
   backend_.set_step({progress_.epoch, progress_.window, learning_rate()});
 
   // 2. Forward: tokens to cross-entropy, its sum over the ranks under way.
   backend_.prepare(parameters_.weights());
-  model_.forward(batch_, state_, workspace_, loss_);
-  std::vector<Event> reductions{communicator_.all_reduce(loss_, backend_.record())};
+  model_.forward(group_.batch, group_.state, group_.workspace, loss_);
+  std::vector<Reduction> sums{communicator_.all_reduce(loss_, backend_.record(), "the loss")};
 
   // 3. Backward, segment by segment; each part of the gradient leaves as soon as it is complete.
   int index = 0;
-  for (const Segment& segment : model_.backward_segments(batch_, workspace_, gradients_)) {
-    backend_.run_segment({&workspace_, index++}, segment.run);
+  for (const Segment& segment :
+       model_.backward_segments(group_.batch, group_.workspace, gradients_)) {
+    backend_.run_segment({&group_.workspace, index++}, segment.run);
     if (segment.completes.empty()) continue;
-    reductions.push_back(communicator_.all_reduce(segment.completes, backend_.record()));
+    sums.push_back(communicator_.all_reduce(segment.completes, backend_.record(), segment.name));
   }
 
   // 4. The gradient of the global batch, the same on every rank.
-  for (const Event& reduction : reductions) communicator_.wait(reduction);
+  for (const Reduction& sum : sums) communicator_.wait(sum);
 
   // 5. Global-norm clip, and the step.
   sgd_.step(parameters_,
-            {.rows = gradients_.rows().slice(0, batch_.word_count),
-             .ids = batch_.words.slice(0, batch_.word_count),
-             .dense = gradients_.dense()},
+            {.embedding = embedding_rows(group_.batch, gradients_), .dense = gradients_.dense()},
             loss_);
+}
 
-  // 6. What to report.
+// The only place of a step where the host waits for the backend.
+Trainer::StepResult Trainer::last_result() {
   return {download_scalar(backend_, loss_), download_scalar(backend_, sgd_.norm())};
 }
 
@@ -125,22 +142,17 @@ void Trainer::finish_epoch() {
                       .valid_seconds = seconds_since(start),
                       .words_per_second = words_per_second(progress_.window)});
   // Gates saturate, so a model can be lost with a finite cost: e^cost is then more than a double.
-  if (!std::isfinite(valid.value()))
-    throw diverged(fmt::format("validation perplexity {}", valid.value()));
-}
-
-void Trainer::check_finite(const StepResult& result) const {
-  if (std::isfinite(result.cross_entropy) && std::isfinite(result.gradient_norm)) return;
-  throw diverged(fmt::format("loss {}, gradient norm {}", result.cross_entropy / plan_.global_lanes,
-                             result.gradient_norm));
+  if (!std::isfinite(valid.value())) {
+    throw diverged(fmt::format("after epoch {}", progress_.epoch + 1),
+                   fmt::format("validation perplexity {}", valid.value()));
+  }
 }
 
 // Every rank has the same sums, so every rank leaves at the same place.
-AgreedError Trainer::diverged(const std::string& why) const {
+AgreedError Trainer::diverged(const std::string& when, const std::string& why) const {
   return {ExitCode::diverged,
           Complaint{.what = "training diverged",
-                    .where = fmt::format("epoch {}, window {}, step {}", progress_.epoch + 1,
-                                         progress_.window, progress_.step),
+                    .where = fmt::format("{}, step {}", when, progress_.step),
                     .why = why,
                     .remedy = "lower --learning-rate, --max-grad-norm or --init-scale"}};
 }
@@ -156,8 +168,7 @@ void Trainer::report_window(const StepResult& result) {
   if (!is_progress_window()) return;
   const int done = progress_.window + 1;
   const double speed = words_per_second(done);
-  const double windows_left =
-      static_cast<double>(plan_.windows_per_epoch) * (plan_.epochs - progress_.epoch) - done;
+  const auto windows_left = static_cast<double>(last_step_ - progress_.step - 1);
   report_.progress(
       {.window = record,
        .epoch_fraction = static_cast<double>(progress_.window) / plan_.windows_per_epoch,

@@ -93,6 +93,16 @@ class Side {
     return make_tensor(*backend_, ElementType::i32, shape, integers(shape.elements(), limit));
   }
 
+  Tensor count(std::int64_t n) {
+    return make_tensor(*backend_, ElementType::i32, {1}, std::vector<double>{double(n)});
+  }
+
+  // `used` rows of a table with `limit` rows; two more have no meaning and must not count.
+  Rows rows(std::int64_t used, std::int64_t width, std::int64_t limit) {
+    return {
+        .packed = reals({used + 2, width}), .ids = ids({used + 2}, limit), .count = count(used)};
+  }
+
   // For results that an operation overwrites: whatever is left of this is seen.
   Tensor garbage(Shape shape) { return garbage(real(), shape); }
   Tensor garbage(ElementType type, Shape shape) {
@@ -286,9 +296,9 @@ BOOST_AUTO_TEST_CASE(embedding_backward) {
         .row_begin = make_tensor(*side, ElementType::i32, {U + 1}, rows.row_begin),
         .positions = make_tensor(*side, ElementType::i32, {s.T * s.B}, rows.positions),
         .dropout = dropout,
-        .packed = side.garbage({U, s.H})};
+        .rows = {.packed = side.garbage({U + 2, s.H}), .ids = {}, .count = side.count(U)}};
     side->embedding_backward(op);
-    return std::vector<Output>{{"packed", op.packed, 1, 8}};
+    return std::vector<Output>{{"packed", op.rows.packed.slice(0, U), 1, 8}};
   });
 }
 
@@ -457,10 +467,9 @@ BOOST_AUTO_TEST_CASE(gradient_norm) {
   for (const std::int64_t dense : {1, 7, 4096, 100'003}) {
     for (const std::int64_t rows : {0, 1, 37}) {
       check_against_reference([&](Side& side) {
-        const GradientNorm op = {.gradient = {.rows = side.reals({rows, 33}),
-                                              .ids = side.ids({rows}, 1),
-                                              .dense = side.reals({dense})},
-                                 .norm = side.garbage(ElementType::f64, {1})};
+        const GradientNorm op = {
+            .gradient = {.embedding = side.rows(rows, 33, 1), .dense = side.reals({dense})},
+            .norm = side.garbage(ElementType::f64, {1})};
         side->gradient_norm(op);
         return std::vector<Output>{{"norm", op.norm, 1e-5}};
       });
@@ -472,10 +481,9 @@ BOOST_AUTO_TEST_CASE(gradient_norm_does_not_depend_on_threads) {
   std::optional<double> first;
   for (const int threads : {1, 2, 3, 7}) {
     Side side(make_backend({.name = "cpu", .threads = threads}));
-    const GradientNorm op = {.gradient = {.rows = side.reals({101, 33}),
-                                          .ids = side.ids({101}, 1),
-                                          .dense = side.reals({100'003})},
-                             .norm = side.scalar(0)};
+    const GradientNorm op = {
+        .gradient = {.embedding = side.rows(101, 33, 1), .dense = side.reals({100'003})},
+        .norm = side.scalar(0)};
     side->gradient_norm(op);
     const double norm = download_scalar(*side, op.norm);
     BOOST_TEST(norm == first.value_or(norm));
@@ -488,8 +496,10 @@ BOOST_AUTO_TEST_CASE(clip_step) {
   for (const double norm : {3.0, 80.0}) {
     check_against_reference([&](Side& side) {
       const ClipStep op = {
-          .gradient = {.rows = side.reals({3, 7}),
-                       .ids = make_tensor(*side, ElementType::i32, {3}, std::vector{0., 4., 9.}),
+          .gradient = {.embedding = {.packed = side.reals({4, 7}),
+                                     .ids = make_tensor(*side, ElementType::i32, {4},
+                                                        std::vector{0., 4., 9., 5.}),
+                                     .count = side.count(3)},
                        .dense = side.reals({10'001})},
           .embedding = side.reals({10, 7}),
           .dense = side.reals({10'001}),
@@ -511,9 +521,7 @@ BOOST_AUTO_TEST_CASE(clip_step_stops_for_good_at_a_value_that_is_not_finite) {
   using Bad = std::pair<double, double>;
   for (const auto& [norm, loss] : {Bad{nan, 1}, Bad{infinity, 1}, Bad{1, nan}, Bad{1, infinity}}) {
     check_against_reference([&](Side& side) {
-      ClipStep op = {.gradient = {.rows = side.reals({1, 7}),
-                                  .ids = side.ids({1}, 10),
-                                  .dense = side.reals({101})},
+      ClipStep op = {.gradient = {.embedding = side.rows(1, 7, 10), .dense = side.reals({101})},
                      .embedding = side.reals({10, 7}),
                      .dense = side.reals({101}),
                      .norm = side.scalar(norm),

@@ -178,10 +178,10 @@ BOOST_AUTO_TEST_CASE(the_communicator_sums_parts_of_a_slab) {
   const Tensor slab = backend->allocate(ElementType::f64, {6000});
   backend->upload(slab, std::as_bytes(std::span(values)));
 
-  const Event last = communicator->all_reduce(slab.slice(1000, 5000), backend->record());
-  const Event none = communicator->all_reduce(slab.slice(1000, 0), nullptr);
-  const Event first = communicator->all_reduce(slab.slice(0, 1000), nullptr);
-  for (const Event& event : {first, none, last, Event()}) communicator->wait(event);
+  const auto last = communicator->all_reduce(slab.slice(1000, 5000), backend->record(), "last");
+  const auto none = communicator->all_reduce(slab.slice(1000, 0), nullptr, "none");
+  const auto first = communicator->all_reduce(slab.slice(0, 1000), nullptr, "first");
+  for (const Reduction& sum : {first, none, last, Reduction()}) communicator->wait(sum);
 
   std::vector<double> sums(6000);
   backend->download(slab, std::as_writable_bytes(std::span(sums)));

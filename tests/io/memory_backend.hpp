@@ -15,6 +15,8 @@ class MemoryBackend : public Backend {
 
   std::string name() const override { return "memory"; }
   std::string description() const override { return "memory"; }
+  std::string identity() const override { return "memory"; }
+  bool has_host_memory() const override { return true; }
   ElementType real_type() const override { return real_; }
 
   Tensor allocate(ElementType type, Shape shape) override {
@@ -39,6 +41,7 @@ class MemoryBackend : public Backend {
   void run_segment(SegmentKey, const std::function<void()>&) override { refuse(); }
   Event record() override { return nullptr; }
   void wait(const Event&) override {}
+  bool done(const Event&) override { return true; }
   void draw_dropout(const Dropout&) override { refuse(); }
   void embedding(const EmbeddingForward&) override { refuse(); }
   void embedding_backward(const EmbeddingBackward&) override { refuse(); }

@@ -163,8 +163,7 @@ class WindowModel {
   LanguageModel model_;
 };
 
-// --- the paper's formulas, lane by lane and step by step
-// -------------------------------------------
+// --- the paper's formulas, lane by lane and step by step ---
 
 using Vector = std::vector<double>;
 

@@ -21,6 +21,7 @@ class Fixture {
         parameters_(*backend_, {.vocab_size = 3, .hidden_size = 1, .num_layers = 1, .cell = {}}),
         gradients_(*backend_, parameters_.shape(), 3),
         ids_(make_tensor(*backend_, ElementType::i32, {3}, std::vector{0.0, 2.0, 0.0})),
+        count_(make_tensor(*backend_, ElementType::i32, {1}, std::vector{2.0})),
         loss_(backend_->allocate(ElementType::f64, {1})),
         sgd_(*backend_, max_grad_norm) {
     upload_values(*backend_, parameters_.slab(), std::vector<double>(21, 1.0));
@@ -34,9 +35,9 @@ class Fixture {
   void step(double learning_rate, double loss) {
     backend_->set_step({.epoch = 0, .window = 0, .learning_rate = learning_rate});
     upload_values(*backend_, loss_, std::vector{loss});
-    const GradientView gradient = {.rows = gradients_.rows().slice(0, 2),
-                                   .ids = ids_.slice(0, 2),
-                                   .dense = gradients_.dense()};
+    const GradientView gradient = {
+        .embedding = {.packed = gradients_.rows(), .ids = ids_, .count = count_},
+        .dense = gradients_.dense()};
     sgd_.step(parameters_, gradient, loss_);
   }
   void set_dense_gradient(std::int64_t at, double value) {
@@ -52,7 +53,7 @@ class Fixture {
   std::unique_ptr<Backend> backend_;
   Parameters parameters_;
   Gradients gradients_;
-  Tensor ids_;
+  Tensor ids_, count_;
   Tensor loss_;
   Sgd sgd_;
 };
@@ -151,12 +152,13 @@ BOOST_AUTO_TEST_CASE(rows_of_a_word_are_merged_in_the_norm) {
         .row_begin = make_tensor(*backend, ElementType::i32, {3}, std::vector{0.0, 2.0, 3.0}),
         .positions = make_tensor(*backend, ElementType::i32, {3}, std::vector{0.0, 2.0, 1.0}),
         .dropout = none,
-        .packed = backend->allocate(real, {2, 1})};
+        .rows = {.packed = backend->allocate(real, {2, 1}),
+                 .ids = make_tensor(*backend, ElementType::i32, {2}, std::vector{0.0, 1.0}),
+                 .count = make_tensor(*backend, ElementType::i32, {1}, std::vector{2.0})}};
     backend->embedding_backward(op);
     const Tensor norm = backend->allocate(ElementType::f64, {1});
     backend->gradient_norm(
-        {.gradient = {.rows = op.packed,
-                      .ids = make_tensor(*backend, ElementType::i32, {2}, std::vector{0.0, 1.0}),
+        {.gradient = {.embedding = op.rows,
                       .dense = make_tensor(*backend, real, {1}, std::vector{0.0})},
          .norm = norm});
     BOOST_TEST(download_scalar(*backend, norm) == 5.0);

@@ -145,7 +145,9 @@ class ReferenceBackend final : public Backend {
  public:
   std::string name() const override { return "reference"; }
   std::string description() const override { return "naive reference in double, 1 thread"; }
+  std::string identity() const override { return "naive reference in double"; }
   ElementType real_type() const override { return ElementType::f64; }
+  bool has_host_memory() const override { return true; }
 
   Tensor allocate(ElementType type, Shape shape) override;
   void upload(const Tensor& to, std::span<const std::byte> from) override;
@@ -157,6 +159,7 @@ class ReferenceBackend final : public Backend {
   void run_segment(SegmentKey, const std::function<void()>& segment) override { segment(); }
   Event record() override { return nullptr; }
   void wait(const Event&) override {}
+  bool done(const Event&) override { return true; }
 
   void draw_dropout(const Dropout& dropout) override;
   void embedding(const EmbeddingForward& op) override;
@@ -242,13 +245,13 @@ void ReferenceBackend::embedding(const EmbeddingForward& op) {
 // packed[u,k] = Σ_{p of word u} dropped(d_out[p,k])
 void ReferenceBackend::embedding_backward(const EmbeddingBackward& op) {
   const DropoutSite dropped(op.dropout, 0);
-  const Index H = op.packed.shape()[1];
+  const Index U = *op.rows.count.data<std::int32_t>(), H = op.rows.packed.shape()[1];
   const std::int32_t* row_begin = op.row_begin.data<std::int32_t>();
   const std::int32_t* positions = op.positions.data<std::int32_t>();
   const double* d_out = op.d_out.data<double>();
-  double* packed = op.packed.data<double>();
-  zero(op.packed);
-  for (Index u = 0; u < op.packed.shape()[0]; ++u) {
+  double* packed = op.rows.packed.data<double>();
+  zero(op.rows.packed.slice(0, U));
+  for (Index u = 0; u < U; ++u) {
     for (Index n = row_begin[u]; n < row_begin[u + 1]; ++n) {
       const Index p = positions[n];
       for (Index k = 0; k < H; ++k) packed[u * H + k] += dropped(d_out[p * H + k], p * H + k);
@@ -361,7 +364,9 @@ void ReferenceBackend::softmax_backward(const SoftmaxBackward& op) {
 // norm = sqrt(Σ rows² + Σ dense²)
 void ReferenceBackend::gradient_norm(const GradientNorm& op) {
   double sum = 0;
-  for (const Tensor& part : {op.gradient.rows, op.gradient.dense}) {
+  const Rows& rows = op.gradient.embedding;
+  const Tensor used_rows = rows.packed.slice(0, *rows.count.data<std::int32_t>());
+  for (const Tensor& part : {used_rows, op.gradient.dense}) {
     const double* g = part.data<double>();
     for (Index n = 0; n < part.elements(); ++n) sum += g[n] * g[n];
   }
@@ -375,9 +380,9 @@ void ReferenceBackend::clip_step(const ClipStep& op) {
   if (!std::isfinite(norm) || !std::isfinite(*op.loss.data<double>())) failed = 1;
   if (failed != 0) return;
   const double rate = step_.learning_rate * op.max_norm / std::max(norm, op.max_norm);
-  const std::int32_t* ids = op.gradient.ids.data<std::int32_t>();
-  const Index U = op.gradient.rows.shape()[0], H = op.embedding.shape()[1];
-  const double* rows = op.gradient.rows.data<double>();
+  const std::int32_t* ids = op.gradient.embedding.ids.data<std::int32_t>();
+  const Index U = *op.gradient.embedding.count.data<std::int32_t>(), H = op.embedding.shape()[1];
+  const double* rows = op.gradient.embedding.packed.data<double>();
   double* embedding = op.embedding.data<double>();
   for (Index u = 0; u < U; ++u) {
     for (Index k = 0; k < H; ++k) embedding[ids[u] * H + k] -= rate * rows[u * H + k];

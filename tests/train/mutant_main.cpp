@@ -73,7 +73,9 @@ class MutantBackend final : public Backend {
 
   std::string name() const override { return real_->name(); }
   std::string description() const override { return real_->description() + ", mutant"; }
+  std::string identity() const override { return real_->identity(); }
   ElementType real_type() const override { return real_->real_type(); }
+  bool has_host_memory() const override { return real_->has_host_memory(); }
   Tensor allocate(ElementType type, Shape shape) override { return real_->allocate(type, shape); }
   void upload(const Tensor& to, std::span<const std::byte> from) override {
     real_->upload(to, from);
@@ -86,6 +88,7 @@ class MutantBackend final : public Backend {
   }
   Event record() override { return real_->record(); }
   void wait(const Event& event) override { real_->wait(event); }
+  bool done(const Event& event) override { return real_->done(event); }
   void embedding_backward(const EmbeddingBackward& op) override { real_->embedding_backward(op); }
   void stack(const StackForward& op) override { real_->stack(op); }
   void stack_backward(const StackBackward& op) override { real_->stack_backward(op); }

@@ -3,7 +3,8 @@
 // One training step crosses this interface about a dozen times, so a backend is free to batch
 // products over time, pack weights, fuse loops, or replay a captured graph. Alphabet: T steps of a
 // window, B lanes of this rank, L layers, H hidden units (also the embedding width), G gates (4 for
-// the LSTM), V vocabulary, U distinct words of the global window. All arrays are time-major.
+// the LSTM), V vocabulary, U distinct words of the global window, R the capacity for them. All
+// arrays are time-major.
 //
 // Contract of every operation: it is *enqueued*, in call order, and reads and writes device memory
 // only; B may be 0 (then it does nothing, but zeroes the sums that it owns). Nothing that changes
@@ -72,13 +73,21 @@ struct EmbeddingForward {
   Tensor out;              // [T,B,H] Real
 };
 
+// A gradient of some of a table's rows: packed[u,:] belongs to row ids[u], for u below count. The
+// number of rows changes from window to window, so it is in device memory too; U stands for it.
+struct Rows {
+  Tensor packed;  // [R,H] Real; rows from U on have no meaning
+  Tensor ids;     // [R] i32, ascending
+  Tensor count;   // [1] i32, U <= R
+};
+
 // packed[u,:] = Σ over the positions p of word u of dropped(d_out[p,:]), in ascending order of p.
 struct EmbeddingBackward {
   Tensor d_out;            // [T,B,H] Real
-  Tensor row_begin;        // [U+1] i32, see Window
+  Tensor row_begin;        // [R+1] i32, see Window
   Tensor positions;        // [T·B] i32
   const Dropout& dropout;  // site 0
-  Tensor packed;           // [U,H] Real, overwritten
+  Rows rows;               // the first U of packed are overwritten
 };
 
 // What the recurrence leaves for its backward pass. Entry t = 0 of hidden and cell is the state
@@ -144,10 +153,9 @@ struct SoftmaxBackward {
   Tensor d_bias;    // [V] Real, overwritten
 };
 
-// The gradient of one replica: packed rows for the embedding, one slab for all other parameters.
+// The gradient of one replica: rows of words for the embedding, one slab for all other parameters.
 struct GradientView {
-  Tensor rows;   // [U,H] Real
-  Tensor ids;    // [U] i32, ascending: the words that the rows belong to
+  Rows embedding;
   Tensor dense;  // [parameters without the embedding] Real
 };
 
@@ -173,7 +181,7 @@ struct ClipStep {
 
 // --- ordering --------------------------------------------------------------------------------
 
-// A point in a queue of enqueued work. Opaque; null means "already over".
+// A point in the backend's queue of enqueued work. Opaque; null means "already over".
 using Event = std::shared_ptr<void>;
 
 // A piece of a step with fixed arguments, captured once per key and replayed by a GPU.
@@ -190,15 +198,21 @@ class Backend {
 
   // "cpu", "cuda", ...
   virtual std::string name() const = 0;
-  // One line for the log: libraries and versions, instruction set or device, threads.
+  // One line for the log: what identity() says, and how many threads.
   virtual std::string description() const = 0;
+  // What must be equal on all ranks for their replicas to stay equal: precision, instruction set or
+  // device model, versions of the numeric libraries.
+  virtual std::string identity() const = 0;
   // Element type of parameters, gradients and activations.
   virtual ElementType real_type() const = 0;
+  // Whether Tensor::raw() is an address that the host, and so MPI, may use once work is over.
+  virtual bool has_host_memory() const = 0;
 
   // Zeroed memory. Error 69 with the bytes wanted if there is not enough.
   virtual Tensor allocate(ElementType type, Shape shape) = 0;
-  // Copies between host and device; sizes in bytes must agree. `from` may be reused when upload
-  // returns; download waits for all enqueued work and is the only call that makes the host wait.
+  // Copies between host and device; sizes in bytes must agree. Like set_zero they take their place
+  // in the order of enqueued work. `from` may be reused when upload returns; download waits for all
+  // enqueued work and is the only call that makes the host wait.
   virtual void upload(const Tensor& to, std::span<const std::byte> from) = 0;
   virtual void download(const Tensor& from, std::span<std::byte> to) = 0;
   virtual void set_zero(const Tensor& tensor) = 0;
@@ -210,6 +224,7 @@ class Backend {
   virtual void run_segment(SegmentKey key, const std::function<void()>& segment) = 0;
   virtual Event record() = 0;
   virtual void wait(const Event& event) = 0;  // later work waits for the event; the host does not
+  virtual bool done(const Event& event) = 0;  // for a host that polls with a deadline of its own
 
   // Fills dropout.masks for the step's epoch and window (base/random.hpp); nothing if it is empty.
   virtual void draw_dropout(const Dropout& dropout) = 0;

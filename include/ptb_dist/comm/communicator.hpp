@@ -9,6 +9,11 @@
 
 namespace ptb {
 
+// A sum over ranks under way. Null: one that is over.
+struct Reduction {
+  std::shared_ptr<void> state;
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -17,13 +22,13 @@ class Communicator {
   virtual std::string name() const = 0;
 
   // Enqueues the sum over ranks of `part`, in place, to begin when `ready` has happened; the same
-  // bits on every rank, in an order of additions fixed by the number of ranks and of elements.
-  // All ranks call it with the same sizes in the same order; 0 elements are fine. The part must not
-  // be touched until the returned event.
-  virtual Event all_reduce(const Tensor& part, const Event& ready) = 0;
+  // bits on every rank, in an order of additions fixed by the number of ranks and of elements. All
+  // ranks call it with the same sizes in the same order; 0 elements are fine. The part must not be
+  // touched until wait() is called on what is returned. `what` names it if a deadline is missed.
+  virtual Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) = 0;
 
-  // Makes later work of the backend wait for `done`. Error 70 when the session's deadline passes.
-  virtual void wait(const Event& done) = 0;
+  // Makes later work of the backend wait for the sum. Error 70 when the session's deadline passes.
+  virtual void wait(const Reduction& reduction) = 0;
 };
 
 // `name`: auto (single for one rank, else the best that fits the backend), mpi, nccl or single.

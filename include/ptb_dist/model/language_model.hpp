@@ -28,7 +28,11 @@ struct Batch {
   std::int64_t word_count = 0;         // U of the loaded window
   Tensor inputs, targets;              // [max_steps·B] i32, T·B of them loaded
   Tensor words, row_begin, positions;  // [max_words], [max_words+1], [max_steps·B] i32
+  Tensor device_word_count;            // [1] i32: U where operations read it
 };
+
+// The embedding's gradient of the loaded window.
+Rows embedding_rows(const Batch& batch, const Gradients& gradients);
 
 // h and c of every layer, for the lanes of one rank.
 struct RecurrentState {
@@ -96,6 +100,10 @@ class LanguageModel {
  private:
   // Tokens to the top layer's output; returns the activations cut to the batch's T steps.
   StackActivations recur(const Batch& batch, RecurrentState& state, Workspace& workspace);
+
+  Segment softmax_segment(Workspace& workspace, Gradients& gradients);
+  Segment layer_segment(int layer, Workspace& workspace, Gradients& gradients);
+  Segment embedding_segment(const Batch& batch, Workspace& workspace, Gradients& gradients);
 
   Backend& backend_;
   Parameters& parameters_;

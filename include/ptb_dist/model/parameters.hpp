@@ -32,6 +32,9 @@ class ParameterTable {
 
   const std::vector<ParameterInfo>& entries() const { return entries_; }
   std::int64_t elements() const { return elements_; }
+  // Places in the table; each kernel or weight is followed by its bias.
+  std::size_t lstm_kernel(int layer) const { return 1 + 2 * static_cast<std::size_t>(layer); }
+  std::size_t softmax_weight() const { return entries_.size() - 2; }
   // Elements of everything but the embedding, which is entry 0.
   std::int64_t dense_elements() const { return elements_ - entries_.front().shape.elements(); }
 

@@ -29,38 +29,52 @@ struct TrainerParts {
   Report& report;
 };
 
+// Lanes that are computed together, and what a window of them needs. A rank has one group.
+struct LaneGroup {
+  LaneGroup(const TrainerParts& parts, LaneSlice slice);
+
+  LaneSlice lanes;
+  Window window;
+  Batch batch;
+  RecurrentState state;
+  Workspace workspace;
+};
+
+// Where a run is. Sums are of the epoch in hand.
+struct Progress {
+  int epoch = 0;
+  int window = 0;            // of the epoch
+  std::int64_t step = 0;     // windows of the run done
+  double cross_entropy = 0;  // over global lanes, of the windows done
+  double seconds = 0;        // training
+};
+
 class Trainer {
  public:
   explicit Trainer(const TrainerParts& parts);
 
   // Trains to the last epoch, with validation after each, and tests the final weights; or stops
-  // after `max_windows` windows of the run, without either. AgreedError 76 when the loss or the
-  // gradient norm is not finite: the weights are those before that window.
+  // after `max_windows` windows of the run, with neither. AgreedError 76 when the loss or the
+  // gradient norm is not finite (the weights are those before that window), or the validation
+  // perplexity.
   void run(std::optional<std::int64_t> max_windows);
 
  private:
-  // Where the run is. Sums are of the epoch in hand.
-  struct Progress {
-    int epoch = 0;
-    int window = 0;
-    std::int64_t step = 0;     // windows of the run done
-    double cross_entropy = 0;  // over global lanes, of the windows done
-    double seconds = 0;        // training
-  };
   // Of one window, the same on every rank.
   struct StepResult {
     double cross_entropy = 0;  // over global lanes
     double gradient_norm = 0;  // before the clip
   };
 
-  // False if it stopped early at `last_step`.
-  bool train_epoch(std::optional<std::int64_t> last_step);
-  StepResult train_step();
+  void begin_epoch();
   void finish_epoch();
-  void check_finite(const StepResult& result) const;
-  AgreedError diverged(const std::string& why) const;
+  void advance_window();
+  void train_step();
+  StepResult last_result();
+
   void report_window(const StepResult& result);
   bool is_progress_window() const;
+  AgreedError diverged(const std::string& when, const std::string& why) const;
   double learning_rate() const { return schedule_.at(progress_.epoch); }
   Perplexity train_perplexity(int windows) const;
   double words_per_second(int windows) const;
@@ -77,17 +91,12 @@ class Trainer {
   LanguageModel model_;
   Sgd sgd_;
   Evaluator validation_, test_;
-
-  // This rank's lanes, and what one window of them needs.
-  LaneSlice slice_;
-  Window window_;
-  Batch batch_;
-  RecurrentState state_;
-  Workspace workspace_;
+  LaneGroup group_;
   Gradients gradients_;
   Tensor loss_;  // [1] f64
 
   Progress progress_;
+  std::int64_t last_step_ = 0;  // windows of the run to do
 };
 
 }  // namespace ptb

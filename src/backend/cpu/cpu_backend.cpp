@@ -17,8 +17,11 @@ constexpr std::align_val_t kAlignment{64};  // a cache line, and the widest vect
 CpuBackend::CpuBackend(int threads) : threads_(threads), products_(threads) {}
 
 std::string CpuBackend::description() const {
-  return fmt::format("cpu, fp32, {} thread{} a rank, loops {}, {}", threads_,
-                     threads_ == 1 ? "" : "s", loops::instruction_set(), Products::description());
+  return fmt::format("{}, {} thread{} a rank", identity(), threads_, threads_ == 1 ? "" : "s");
+}
+
+std::string CpuBackend::identity() const {
+  return fmt::format("cpu, fp32, loops {}, {}", loops::instruction_set(), Products::description());
 }
 
 Tensor CpuBackend::allocate(ElementType type, Shape shape) {

@@ -14,7 +14,9 @@ class CpuBackend final : public Backend {
 
   std::string name() const override { return "cpu"; }
   std::string description() const override;
+  std::string identity() const override;
   ElementType real_type() const override { return ElementType::f32; }
+  bool has_host_memory() const override { return true; }
 
   Tensor allocate(ElementType type, Shape shape) override;
   void upload(const Tensor& to, std::span<const std::byte> from) override;
@@ -26,6 +28,7 @@ class CpuBackend final : public Backend {
   void run_segment(SegmentKey, const std::function<void()>& segment) override { segment(); }
   Event record() override { return nullptr; }
   void wait(const Event&) override {}
+  bool done(const Event&) override { return true; }
 
   void draw_dropout(const Dropout& dropout) override;
   void embedding(const EmbeddingForward&) override;

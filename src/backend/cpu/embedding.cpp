@@ -29,15 +29,15 @@ void CpuBackend::embedding(const EmbeddingForward& op) {
 }
 
 void CpuBackend::embedding_backward(const EmbeddingBackward& op) {
-  const std::int64_t U = op.packed.shape()[0];
-  const std::int64_t H = op.packed.shape()[1];
+  const std::int64_t U = *op.rows.count.data<std::int32_t>();
+  const std::int64_t H = op.rows.packed.shape()[1];
   const bool drops = !op.dropout.masks.empty();
   const std::uint8_t* masks = drops ? op.dropout.masks.data<std::uint8_t>() : nullptr;
   const auto scale = static_cast<float>(1.0 / op.dropout.keep_prob);
   const std::int32_t* row_begin = op.row_begin.data<std::int32_t>();
   const std::int32_t* positions = op.positions.data<std::int32_t>();
   const float* d_out = op.d_out.data<float>();
-  float* packed = op.packed.data<float>();
+  float* packed = op.rows.packed.data<float>();
   parallel_for(threads_, U, 32, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t u = begin; u < end; ++u) {
       float* row = packed + u * H;

@@ -1,6 +1,5 @@
 #include "backend/cpu/loops.hpp"
 
-#include <algorithm>
 #include <cmath>
 
 #include "ptb_dist/backend/cell_math.hpp"
@@ -64,7 +63,7 @@ PTB_VECTORISED double softmax_row(std::int64_t V, float scale, const float* bias
 #pragma omp simd reduction(max : largest)
   for (std::int64_t v = 0; v < V; ++v) {
     logits[v] += bias[v];
-    largest = std::max(largest, logits[v]);
+    largest = logits[v] > largest ? logits[v] : largest;  // std::max keeps GCC from vectorising
   }
   const float target_logit = logits[target];
   float sum = 0;
@@ -117,6 +116,11 @@ PTB_VECTORISED void add_dropped(std::int64_t n, float scale, const std::uint8_t*
 PTB_VECTORISED void add_scaled(std::int64_t n, float factor, const float* from, float* to) {
 #pragma omp simd
   for (std::int64_t k = 0; k < n; ++k) to[k] += factor * from[k];
+}
+
+PTB_VECTORISED void add_to_sums(std::int64_t n, const float* x, double* sums) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < n; ++k) sums[k] += static_cast<double>(x[k]);
 }
 
 PTB_VECTORISED double sum_of_squares(std::int64_t n, const float* x) {

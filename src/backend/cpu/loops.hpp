@@ -30,7 +30,8 @@ void lstm_backward(std::int64_t H, float* gates, const float* c_before, const fl
 double softmax_row(std::int64_t V, float scale, const float* bias, std::int32_t target,
                    float* logits);
 
-// keep[4·quad + i] for the n units from 4·first_quad on: 1 where dropout keeps the unit.
+// keep[k] for the first n units: 1 where dropout keeps the unit. Unit 4·quad + i has word i of the
+// block of dropout_words(seed, at, quad).
 void keep_masks(std::int64_t n, std::uint64_t seed, const DropoutPosition& at,
                 std::uint64_t threshold, std::uint8_t* keep);
 // to[k] = keep[k] ? from[k] · scale : 0
@@ -40,6 +41,8 @@ void add_dropped(std::int64_t n, float scale, const std::uint8_t* keep, const fl
                  float* to);
 // to[k] += factor · from[k]
 void add_scaled(std::int64_t n, float factor, const float* from, float* to);
+// sums[k] += x[k]
+void add_to_sums(std::int64_t n, const float* x, double* sums);
 // Σ x², in double.
 double sum_of_squares(std::int64_t n, const float* x);
 

@@ -12,8 +12,8 @@ namespace {
 // Elements whose squares are summed together; the blocks' sums are added in block order.
 constexpr std::int64_t kNormBlock = 4096;
 
-double sum_of_squares(int threads, const Tensor& x) {
-  const std::int64_t n = x.elements();
+// Of the first n elements.
+double sum_of_squares(int threads, const Tensor& x, std::int64_t n) {
   const std::int64_t blocks = (n + kNormBlock - 1) / kNormBlock;
   const float* data = n > 0 ? x.data<float>() : nullptr;
   std::vector<double> sums(static_cast<std::size_t>(blocks));
@@ -32,8 +32,11 @@ double sum_of_squares(int threads, const Tensor& x) {
 }  // namespace
 
 void CpuBackend::gradient_norm(const GradientNorm& op) {
-  *op.norm.data<double>() = std::sqrt(sum_of_squares(threads_, op.gradient.rows) +
-                                      sum_of_squares(threads_, op.gradient.dense));
+  const Rows& rows = op.gradient.embedding;
+  const std::int64_t row_elements = *rows.count.data<std::int32_t>() * rows.packed.shape()[1];
+  const Tensor& dense = op.gradient.dense;
+  *op.norm.data<double>() = std::sqrt(sum_of_squares(threads_, rows.packed, row_elements) +
+                                      sum_of_squares(threads_, dense, dense.elements()));
 }
 
 void CpuBackend::clip_step(const ClipStep& op) {
@@ -44,10 +47,11 @@ void CpuBackend::clip_step(const ClipStep& op) {
 
   const auto factor =
       static_cast<float>(-step_.learning_rate * op.max_norm / std::max(norm, op.max_norm));
-  const std::int64_t U = op.gradient.rows.shape()[0];
+  const Rows& embedding = op.gradient.embedding;
+  const std::int64_t U = *embedding.count.data<std::int32_t>();
   const std::int64_t H = op.embedding.shape()[1];
-  const std::int32_t* ids = op.gradient.ids.data<std::int32_t>();
-  const float* rows = op.gradient.rows.data<float>();
+  const std::int32_t* ids = embedding.ids.data<std::int32_t>();
+  const float* rows = embedding.packed.data<float>();
   float* table = op.embedding.data<float>();
   parallel_for(threads_, U, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t u = begin; u < end; ++u) {

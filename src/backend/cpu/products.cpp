@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <map>
+#include <new>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
 #include <tuple>
 #include <unordered_map>
 
@@ -24,6 +26,14 @@ dnnl::memory::desc layout_of(const MatrixView& m) {
 // oneDNN's handles take a mutable pointer even to what is only read.
 void* handle(const float* data) { return const_cast<float*>(data); }
 
+// oneDNN's C calls return a status; its C++ classes throw dnnl::error, which has one as well.
+void check(dnnl_status_t status) {
+  if (status == dnnl_success) return;
+  if (status == dnnl_out_of_memory) throw std::bad_alloc();
+  throw Error(ExitCode::internal, Complaint{.what = "a matrix product failed",
+                                            .why = fmt::format("oneDNN status {}", int{status})});
+}
+
 // A product of one shape, ready to run on any addresses.
 struct Product {
   dnnl::matmul primitive;
@@ -40,7 +50,7 @@ struct PackedProduct {
   Product product;
   dnnl::memory plain;  // view of the weights as the model has them
   dnnl::reorder pack;
-  std::uint64_t version = 0;
+  std::optional<std::uint64_t> version;  // of the packed copy
 };
 
 }  // namespace
@@ -82,8 +92,8 @@ void Products::multiply(const MatrixView& a, const MatrixView& b, float* c) {
   // With a plain right-hand side sgemm is the fastest on every shape of the models; with a
   // transposed one matmul is, by up to a tenth.
   if (!b.transposed) {
-    dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', M, N, K, 1.0f, a.data,
-               a.transposed ? M : K, b.data, b.transposed ? K : N, 0.0f, c, N);
+    check(dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', M, N, K, 1.0f, a.data,
+                     a.transposed ? M : K, b.data, b.transposed ? K : N, 0.0f, c, N));
     return;
   }
   auto& plain = implementation_->plain;
@@ -111,7 +121,7 @@ void Products::multiply_packed(const MatrixView& a, const MatrixView& w, std::ui
     PackedProduct made{implementation_->make(layout_of(a), free_layout, c_layout, accumulate),
                        dnnl::memory(layout_of(w), implementation_->engine, handle(w.data)),
                        {},
-                       0};
+                       {}};
     made.product.b = dnnl::memory(made.product.b.get_desc(), implementation_->engine);
     made.pack = dnnl::reorder(made.plain, made.product.b);
     found = packed.emplace(key, std::move(made)).first;

@@ -11,8 +11,8 @@
 
 namespace ptb {
 
-// A row-major f32 matrix, or its transpose seen as one: element (r,c) is data[r·stride + c], with
-// `transposed` data[c·stride + r].
+// A row-major f32 matrix, or its transpose seen as one: element (r,c) is data[r·columns + c], with
+// `transposed` data[c·rows + r].
 struct MatrixView {
   const float* data = nullptr;
   std::int64_t rows = 0;
@@ -31,9 +31,9 @@ class Products {
   // c = a·b; c is row-major [a.rows, b.columns]. Any extent may be 0.
   void multiply(const MatrixView& a, const MatrixView& b, float* c);
 
-  // c = a·w or c += a·w for a row-major `a` of few rows, many times per weight version: `w` is
-  // packed when it is first met with this version and number of rows. w.data must stay the same
-  // matrix.
+  // c = a·w or c += a·w for a row-major `a` of few rows, many times per weight version (not 0).
+  // The packed copy belongs to (w.data, w.transposed, a.rows, accumulate) and is renewed where
+  // `version` differs from the last call's; w.data must always be a matrix of the same shape.
   void multiply_packed(const MatrixView& a, const MatrixView& w, std::uint64_t version,
                        bool accumulate, float* c);
 

@@ -1,5 +1,6 @@
 // Projection, softmax and cross-entropy. The logits are turned into their gradient where they lie.
 #include <algorithm>
+#include <array>
 
 #include "backend/cpu/cpu_backend.hpp"
 #include "backend/cpu/loops.hpp"
@@ -44,11 +45,20 @@ void CpuBackend::sum_rows(const Tensor& x, const Tensor& out) {
   const std::int64_t rows = x.shape()[0], columns = x.shape()[1];
   const float* data = x.data<float>();
   float* sums = out.data<float>();
-  // Blocks of columns: every thread reads its own part of each row, in row order.
-  parallel_for(threads_, columns, 256, [&](std::int64_t begin, std::int64_t end) {
-    std::fill(sums + begin, sums + end, 0.0f);
-    for (std::int64_t row = 0; row < rows; ++row) {
-      loops::add_scaled(end - begin, 1.0f, data + row * columns + begin, sums + begin);
+  // Blocks of columns: every thread reads its own part of each row, in row order. In double, since a
+  // float that takes in hundreds of rows one by one loses as many roundings: this was the largest
+  // error of the gradient's norm.
+  constexpr std::int64_t kBlock = 256;
+  parallel_for(threads_, columns, kBlock, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t first = begin; first < end; first += kBlock) {
+      const std::int64_t width = std::min(kBlock, end - first);
+      std::array<double, kBlock> block{};
+      for (std::int64_t row = 0; row < rows; ++row) {
+        loops::add_to_sums(width, data + row * columns + first, block.data());
+      }
+      for (std::int64_t k = 0; k < width; ++k) {
+        sums[first + k] = static_cast<float>(block[static_cast<std::size_t>(k)]);
+      }
     }
   });
 }

@@ -11,7 +11,7 @@ namespace ptb {
 namespace {
 
 // Rows of cells below which the threads' barrier costs more than the arithmetic.
-constexpr std::int64_t kCellGrain = 8;
+constexpr std::int64_t kCellGrain = 5;
 
 struct LayerKernel {
   MatrixView input;      // Wx [H,4H]
