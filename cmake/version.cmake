@@ -1,6 +1,7 @@
 # What src/base/version.cpp and config.cpp learn from the build: git revision, libraries, folders.
 #
-# include(version), behind find_package: sets PTB_DIST_REVISION, as it is at configure time.
+# include(version), behind find_package and GNUInstallDirs: sets PTB_DIST_REVISION, as it is at
+# configure time.
 # cmake -D SOURCE=... -D HEADER=... -P version.cmake, at every build: rewrites the header if the
 # revision has changed, so that a commit needs no new configure and an unchanged tree no new link.
 
@@ -53,5 +54,9 @@ set_source_files_properties(src/base/version.cpp PROPERTIES
   INCLUDE_DIRECTORIES ${CMAKE_BINARY_DIR}/generated
   COMPILE_DEFINITIONS
     "PTB_DIST_COMPILER=\"${compiler}\";PTB_DIST_LIBRARIES=\"${libraries}\"")
-set_source_files_properties(src/base/config.cpp PROPERTIES
-  COMPILE_DEFINITIONS "PTB_DIST_SOURCE_CONFIGS=\"${CMAKE_SOURCE_DIR}/configs\"")
+# Relative, as an install can be moved.
+file(RELATIVE_PATH configs ${CMAKE_INSTALL_FULL_BINDIR}
+     ${CMAKE_INSTALL_FULL_DATADIR}/ptb_dist/configs)
+set_property(SOURCE src/base/config.cpp APPEND PROPERTY COMPILE_DEFINITIONS
+  "PTB_DIST_SOURCE_CONFIGS=\"${CMAKE_SOURCE_DIR}/configs\""
+  "PTB_DIST_INSTALLED_CONFIGS=\"${configs}\"")

@@ -17,7 +17,7 @@ packages=(
   g++ cmake ninja-build git               # git names the version that is being built
   openmpi-bin libopenmpi-dev              # message passing and mpirun
   libdnnl-dev ocl-icd-opencl-dev          # oneDNN: matrix products; its CMake files want OpenCL's
-  libhdf5-dev libxxhash-dev               # checkpoints and their digest
+  libhdf5-dev                             # parameter files
   librandom123-dev                        # Philox, counter-based random numbers
   libcli11-dev libtomlplusplus-dev        # command line, configuration files
   libfmt-dev nlohmann-json3-dev           # text, metrics
@@ -25,10 +25,7 @@ packages=(
   curl ca-certificates                    # get_ptb.sh
 )
 test_packages=(
-  libboost-context-dev                    # fibers of the CUDA emulation
-  libbenchmark-dev                        # micro-benchmarks
-  hdf5-tools python3-h5py                 # checkpoints seen from outside
-  strace procps                           # faults put into system calls; looking for processes
+  python3-h5py                            # parameter files seen from outside
   shellcheck                              # these scripts
 )
 
@@ -52,7 +49,6 @@ for package in "${packages[@]}"; do
 done
 if ((${#missing[@]} == 0)); then exit; fi
 
-say "installing ${missing[*]}"
 install=(apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}")
 if [[ $(id -u) == 0 ]]; then
   root=(env)
@@ -62,6 +58,7 @@ else
   fail 69 "packages are missing and this is not root;" \
     "run: sudo apt-get update && sudo ${install[*]}"
 fi
+say "installing ${missing[*]}"
 # A package source that does not answer is no reason to stop yet: others may have what is missing.
 "${root[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update || say "apt-get update failed; going on"
 "${root[@]}" DEBIAN_FRONTEND=noninteractive "${install[@]}" ||

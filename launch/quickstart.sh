@@ -42,10 +42,14 @@ configure_and_build build ptb_dist -DCMAKE_BUILD_TYPE=Release
 
 if [[ -z $data ]]; then
   data=$project/data/ptb
-  if ! is_corpus "$data" && ! "$project/launch/get_ptb.sh" "$data"; then
+  status=0
+  is_corpus "$data" || "$project/launch/get_ptb.sh" "$data" || status=$?
+  if ((status == 69)); then # no network; what else is wrong would stay wrong unseen
     data=synthetic
     say "NOTE: no Penn Treebank, see above: training on the built-in corpus (--data synthetic)"
     say "NOTE: its perplexities say that training works, and compare with no published figure"
+  elif ((status != 0)); then
+    exit "$status"
   fi
 fi
 

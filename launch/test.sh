@@ -21,7 +21,7 @@ case "${1:-}" in
     folder=build-sanitize
     cmake_options=(-DCMAKE_BUILD_TYPE=RelWithDebInfo -DPTB_DIST_TESTS=ON -DPTB_DIST_SANITIZE=ON)
     # Open MPI frees little before the process ends: its leaks would drown ours.
-    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
+    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0:detect_stack_use_after_return=1}
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}
     ;;
 esac

@@ -14,13 +14,12 @@ namespace ptb {
 namespace {
 
 constexpr const char* kAbout =
-    "Trains LSTM language models (Zaremba et al. 2014) on the Penn Treebank, data-parallel over "
-    "the\n"
-    "ranks of an MPI job: mpirun -np 8 ptb_dist --config large\n";
+    "Trains LSTM language models (Zaremba et al. 2014) on the Penn Treebank,\n"
+    "data-parallel over the ranks of an MPI job: mpirun -np 8 ptb_dist --config large\n";
 constexpr const char* kFooter =
-    "A flag overrides the file, the file overrides the defaults; of a flag given twice the last "
-    "one\n"
-    "counts. Each key of a configuration file is the flag's name with underscores: max_grad_norm.";
+    "A flag overrides the file, the file overrides the defaults; of a flag given twice\n"
+    "the last one counts. Each key of a configuration file is the flag's name with\n"
+    "underscores: max_grad_norm.";
 constexpr int kHelpColumn = 32;
 
 // The raw texts of the flags, in the order given; empty where a flag was not.

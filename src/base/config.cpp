@@ -6,14 +6,15 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <string_view>
+#include <system_error>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/base/file.hpp"
 
 namespace ptb {
 namespace {
@@ -23,7 +24,7 @@ namespace fs = std::filesystem;
 // A configuration with every key and a comment on each has 3 KB. The limit also bounds how deeply a
 // hostile file can nest: at 64 KB of "a.a.a..." toml++ 3.3 overruns an 8 MB stack, at 32 KB it does
 // not.
-constexpr std::uintmax_t kMaxFileBytes = 16 * 1024;
+constexpr std::int64_t kMaxFileBytes = 16 * 1024;
 // After so many syntax errors the file is something else than a configuration.
 constexpr int kMaxSyntaxErrors = 20;
 
@@ -78,12 +79,12 @@ std::string store(Config& config, const Key& key, const Value& value) {
     if (!integer && !number) return why;
     const double converted = integer ? static_cast<double>(*integer) : *number;
     why = why_out_of_range(key, converted);
-    if (why.empty()) config.** decimal = converted;
+    if (why.empty()) config.*(*decimal) = converted;
   } else if (const auto* whole = std::get_if<std::int64_t Config::*>(&key.member)) {
     const auto* integer = std::get_if<std::int64_t>(&value);
     if (!integer) return why;
     why = why_out_of_range(key, static_cast<double>(*integer));
-    if (why.empty()) config.** whole = *integer;
+    if (why.empty()) config.*(*whole) = *integer;
   } else {
     const auto* text = std::get_if<std::string>(&value);
     if (!text) return why;
@@ -278,19 +279,17 @@ std::string read_file(const fs::path& path) {
     throw Error(ExitCode::usage,
                 {.what = "--config", .where = path.string(), .why = why, .remedy = remedy});
   };
-  std::error_code failure;
-  const fs::file_status status = fs::status(path, failure);
-  if (status.type() == fs::file_type::not_found) refuse("no such file", "check the path");
-  if (status.type() == fs::file_type::none) refuse(failure.message(), "check the path");
-  if (status.type() != fs::file_type::regular) refuse("not a regular file", "give a TOML file");
-  const std::uintmax_t size = fs::file_size(path, failure);
-  if (!failure && size > kMaxFileBytes) {
-    refuse(fmt::format("has {} bytes, a configuration has at most {}", size, kMaxFileBytes),
+  const RegularFile file = open_regular(path);
+  if (file.error_number != 0) refuse(file.refusal, "check the path");
+  if (!file.refusal.empty()) refuse(file.refusal, "give a TOML file");
+  if (file.bytes > kMaxFileBytes) {
+    refuse(fmt::format("has {} bytes, a configuration has at most {}", file.bytes, kMaxFileBytes),
            "give a TOML file");
   }
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file || failure) refuse("cannot be read", "check its permissions");
+  std::string text(static_cast<std::size_t>(file.bytes), '\0');
+  const std::int64_t read = read_all(file.descriptor, text);
+  if (read < 0) refuse(std::generic_category().message(errno), "check the disk");
+  text.resize(static_cast<std::size_t>(read));
   return text;
 }
 
@@ -302,6 +301,7 @@ ResolvedConfig resolve_config(const std::string& name_or_file,
   std::vector<Complaint> complaints;
   try {
     const fs::path path = find_file(name_or_file);
+    if (path == name_or_file) config.file = name_or_file;
     read_toml(config, read_file(path), path.string(), complaints);
   } catch (const Error& error) {  // no such file; the flags are checked all the same
     for (const std::string& line : error.lines()) complaints.push_back({.what = line});
@@ -340,7 +340,8 @@ std::string to_toml(const ResolvedConfig& config) {
 fs::path configs_folder() {
   std::error_code failure;
   const fs::path program = fs::read_symlink("/proc/self/exe", failure);
-  const fs::path installed = program.parent_path().parent_path() / "share/ptb_dist/configs";
+  const fs::path installed =
+      (program.parent_path() / PTB_DIST_INSTALLED_CONFIGS).lexically_normal();
   return !failure && fs::is_directory(installed, failure) ? installed
                                                           : fs::path(PTB_DIST_SOURCE_CONFIGS);
 }

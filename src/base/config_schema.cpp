@@ -12,8 +12,7 @@ namespace ptb {
 namespace {
 
 constexpr double kAnyWhole = 9223372036854775807.0;  // 2^63 as a double; every int64 is below
-constexpr double kMaxLanes = 1 << 20;
-constexpr double kMaxTokens = 2147483647;  // token places and ids are 32 bits wide
+constexpr double kMaxTokens = 2147483647;            // token places and ids are 32 bits wide
 
 // clang-format off
 const std::vector<Key> kSchema = {

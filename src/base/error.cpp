@@ -28,8 +28,7 @@ std::vector<std::string> lines_of(const std::vector<Complaint>& complaints) {
 
 // Levenshtein distance.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() +
-                               1);  // row[j]: distance of a's first i bytes and b's first j
+  std::vector<std::size_t> row(b.size() + 1);  // row[j]: of a's first i bytes and b's first j
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 0; i < a.size(); ++i) {
     std::size_t diagonal = row[0];
@@ -87,14 +86,14 @@ std::string escaped(std::string_view text, std::size_t limit) {
 }
 
 std::size_t utf8_length(std::string_view text) {
+  if (text.empty()) return 0;
+  const unsigned first = static_cast<unsigned char>(text[0]);
+  if (first < 0x80) return 1;  // by far the most, of a corpus
   const auto byte = [text](std::size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
   };
   const auto continues = [&byte](std::size_t i) { return (byte(i) & 0xc0u) == 0x80u; };
-  const unsigned first = byte(0);
   const unsigned second = byte(1);
-  if (text.empty()) return 0;
-  if (first < 0x80) return 1;
   if (first >= 0xc2 && first <= 0xdf) return continues(1) ? 2 : 0;
   // The second byte's bounds shut out overlong forms (e0, f0), surrogates (ed) and all that is
   // above U+10FFFF (f4).

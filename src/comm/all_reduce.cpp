@@ -1,8 +1,7 @@
 // The ring. Of P ranks each sends to the next and receives from the one before. The elements are
 // cut into P chunks. In step s rank r sends chunk r - s and receives chunk r - s - 1 (modulo P):
 //   s < P - 1   the received chunk is added to the own one, so that after these steps rank r has
-//   the
-//               complete sum of chunk r + 1, whose additions began at rank r + 1 and went round;
+//               the complete sum of chunk r + 1, which began at rank r + 1 and went round;
 //   s >= P - 1  the received chunk is complete and replaces the own one.
 // So every sum is computed once, in the order of the ring, and copied: the same bits everywhere.
 #include "comm/all_reduce.hpp"

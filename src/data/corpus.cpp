@@ -112,8 +112,8 @@ void check_folder(const std::filesystem::path& folder) {
               {.what = "no corpus",
                .where = folder.string(),
                .why = error ? error.message() : "it is not a folder",
-               .remedy = "give a folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt, or "
-                         "--data synthetic"});
+               .remedy = "give a folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt (launch/"
+                         "get_ptb.sh makes one), or --data synthetic"});
 }
 
 }  // namespace

@@ -125,12 +125,6 @@ Error io_error(const std::string& what, const fs::path& path, int error_number) 
                               .remedy = remedy_for(error_number)});
 }
 
-int FileDescriptor::close() {
-  if (!is_open()) return 0;
-  // Linux frees the descriptor even if close fails, so it is never closed twice.
-  return ::close(std::exchange(descriptor_, -1)) == 0 ? 0 : errno;
-}
-
 int write_all(int descriptor, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());

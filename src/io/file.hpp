@@ -7,28 +7,12 @@
 #include <string>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/base/file.hpp"
 
 namespace ptb {
 
 // "<what>: <path>: <text of the errno value>; <what to do about it>", with code 74.
 Error io_error(const std::string& what, const std::filesystem::path& path, int error_number);
-
-// Owns a file descriptor.
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int descriptor) : descriptor_(descriptor) {}
-  ~FileDescriptor() { close(); }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-
-  bool is_open() const { return descriptor_ >= 0; }
-  int get() const { return descriptor_; }
-  // 0 or an errno value: a network file system may tell of a failed write only here.
-  int close();
-
- private:
-  int descriptor_;
-};
 
 // Writes all bytes, over interruptions and short writes. 0 or an errno value.
 int write_all(int descriptor, std::span<const std::byte> bytes);

@@ -1,16 +1,12 @@
 #include "ptb_dist/io/parameters_file.hpp"
 
-#include <fcntl.h>
 #include <fmt/ranges.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <system_error>
 #include <vector>
 
 #include "io/file.hpp"
@@ -34,17 +30,14 @@ hid_t memory_type(ElementType real) {
 
 // --- load: nothing is allocated or read before the file has been found to be as the table says ---
 
-// A FIFO or a device would hang or feed us forever.
+// Looked at before HDF5 opens it: a FIFO or a device would hang or feed us forever.
 void check_is_regular_file(const fs::path& path) {
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-  struct stat status {};
-  if (!file.is_open() || ::fstat(file.get(), &status) != 0) throw io_error(kWhat, path, errno);
-  if (S_ISREG(status.st_mode)) return;
-  throw Error(ExitCode::bad_data,
-              {.what = kWhat,
-               .where = path.string(),
-               .why = S_ISDIR(status.st_mode) ? "is a folder" : "is not a regular file",
-               .remedy = "give an HDF5 file"});
+  const RegularFile file = open_regular(path);
+  if (file.error_number != 0) throw io_error(kWhat, path, file.error_number);
+  if (file.refusal.empty()) return;
+  throw Error(
+      ExitCode::bad_data,
+      {.what = kWhat, .where = path.string(), .why = file.refusal, .remedy = "give an HDF5 file"});
 }
 
 Handle open_file(const fs::path& path) {
@@ -266,11 +259,5 @@ void save_parameters(const fs::path& path, Backend& backend, const Parameters& p
 }
 
 void check_can_save_parameters(const fs::path& path) { check_replaceable(kWhat, path); }
-
-std::string hdf5_version() {
-  unsigned major = 0, minor = 0, release = 0;
-  H5get_libversion(&major, &minor, &release);
-  return fmt::format("{}.{}.{}", major, minor, release);
-}
 
 }  // namespace ptb

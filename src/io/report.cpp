@@ -90,8 +90,10 @@ class ProgressBar {
     drawn_at_ = now;
     const int done = std::min(record.window + 1, windows_);
     const auto filled = static_cast<std::size_t>(std::int64_t{kWidth} * done / windows_);
-    fmt::print("\rEpoch: {} [{:.<{}}] {}/{} loss {:.2f}\x1b[K", epoch_ + 1,
-               std::string(filled, '='), kWidth, done, windows_, record.loss);
+    const std::string text =
+        fmt::format("\rEpoch: {} [{:.<{}}] {}/{} loss {:.2f}\x1b[K", epoch_ + 1,
+                    std::string(filled, '='), kWidth, done, windows_, record.loss);
+    std::fputs(text.c_str(), stdout);  // fmt::print would throw where nobody reads
     std::fflush(stdout);
     is_drawn_ = true;
   }
@@ -165,8 +167,17 @@ void Report::warning(const std::string& text) {
   if (!sinks_) return;
   const std::string line = "ptb_dist: warning: " + text;
   sinks_->bar.clear();
-  fmt::print(stderr, "{}\n", line);
+  std::fputs((line + '\n').c_str(), stderr);  // fmt::print would throw where nobody reads
   sinks_->log.write(line);
+}
+
+void Report::error(const std::string& text) noexcept {
+  if (!sinks_) return;
+  try {
+    sinks_->bar.clear();
+    sinks_->log.write("ptb_dist: error: " + text);
+  } catch (const std::exception&) {
+  }
 }
 
 void Report::epoch_begins(int epoch, double learning_rate, int windows) {

@@ -232,8 +232,8 @@ BOOST_AUTO_TEST_CASE(a_table_is_an_unknown_key) {
 
 BOOST_AUTO_TEST_CASE(a_duplicate_key_is_one_line) {
   BOOST_TEST(complaint("seed = 1\nnum_steps = 2\nseed = 3\n") ==
-             "duplicate key: mine.toml:3: cannot redefine existing integer 'seed'; keep one of the "
-             "two");
+             "duplicate key: mine.toml:3: cannot redefine existing integer 'seed'; "
+             "keep one of the two");
 }
 
 BOOST_AUTO_TEST_CASE(all_complaints_come_at_once_in_the_order_of_lines) {
@@ -265,7 +265,7 @@ BOOST_AUTO_TEST_CASE(complaints_about_file_and_flags_come_together) {
   BOOST_TEST(contains(lines[1], "--hidden-size: 0 is out of range"));
   lines = complaints_of([&] { resolve_config(file + ".gone.toml", flags); });
   BOOST_TEST_REQUIRE(lines.size() == 2);
-  BOOST_TEST(contains(lines[0], "no such file"));
+  BOOST_TEST(contains(lines[0], "No such file"));
 }
 
 BOOST_AUTO_TEST_CASE(what_is_not_toml_is_refused_with_its_line) {
@@ -325,8 +325,8 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_is_refused) {
     BOOST_TEST(contains(lines[0], "--config: " + path + ": "));
     return lines[0];
   };
-  BOOST_TEST(contains(refusal((folder.path / "gone.toml").string()), "no such file"));
-  BOOST_TEST(contains(refusal(folder.path.string() + "/"), "not a regular file"));
+  BOOST_TEST(contains(refusal((folder.path / "gone.toml").string()), "No such file"));
+  BOOST_TEST(contains(refusal(folder.path.string() + "/"), "is a folder"));
   const std::string fifo = (folder.path / "fifo.toml").string();
   BOOST_TEST_REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
   BOOST_TEST(contains(refusal(fifo), "not a regular file"));
@@ -338,7 +338,7 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_is_refused) {
   if (geteuid() != 0) {  // root reads everything
     const std::string locked = folder.write("locked.toml", "seed = 1");
     fs::permissions(locked, fs::perms::none);
-    BOOST_TEST(contains(refusal(locked), "cannot be read"));
+    BOOST_TEST(contains(refusal(locked), "Permission denied"));
   }
 }
 

@@ -43,7 +43,7 @@ Written written_by(const std::function<void(Report&)>& work, int metrics_windows
   const int errors = ::open((scratch / "err").c_str(), flags, 0600);
   ::dup2(output, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
-  const RunDirectory directory(scratch / "run", ResolvedConfig{"small", {}, {}});
+  const RunDirectory directory(scratch / "run", "small");
   {
     Report report(directory, metrics_windows, loss_digits);
     work(report);
@@ -267,7 +267,7 @@ OnTerminal at_terminal(const char* kind, bool with_errors) {
     ::setenv("TERM", kind, 1);
     if (!with_errors) ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
     {
-      const RunDirectory directory(scratch / "run", ResolvedConfig{"small", {}, {}});
+      const RunDirectory directory(scratch / "run", "small");
       Report report(directory, 1, 9);
       report.epoch_begins(0, 1.0, 60);
       for (int step = 0; step < 30; ++step) {

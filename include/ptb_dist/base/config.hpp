@@ -12,6 +12,9 @@
 
 namespace ptb {
 
+// Lanes of a batch, at most, over all ranks.
+inline constexpr std::int64_t kMaxLanes = 1 << 20;
+
 // Values after flag > file > default. Keys have these names; flags have dashes for underscores.
 struct Config {
   // Model and schedule: the table of Zaremba et al. (2014). Defaults are those of "small".
@@ -85,6 +88,7 @@ struct ResolvedConfig {
   std::string name{};  // "small", or the stem of the file
   Config values{};
   std::vector<Origin> origins{};  // keys that the file or a flag set, in the schema's order
+  std::string file{};             // of a user's own configuration, as given; empty: a shipped one
 };
 
 // Reads NAME from the folder of shipped configurations, or a TOML file (whatever ends in .toml or

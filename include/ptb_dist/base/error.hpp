@@ -9,7 +9,7 @@
 
 namespace ptb {
 
-// What a launcher or a batch script sees. Stable: README "Exit codes".
+// What a launcher or a batch script sees. Stable: README, "When something fails".
 enum class ExitCode : int {
   done = 0,
   usage = 2,      // command line, configuration, or ranks that do not match

@@ -5,12 +5,12 @@
 // a 128-bit counter and a 64-bit key into four 32-bit words; the packing of the counter below is
 // part of the checkpoint format and is pinned by test vectors (tests/base/random_test.cpp).
 //
-//   key      = {seed low 32 bits, seed high 32 bits}
-//   purpose      counter[0]                      counter[1]     counter[2]   counter[3]
-//   initialise   element / 4, low 32 bits        ... high 32    tensor       purpose << 28
-//   dropout      time << 16 | unit / 4           global lane    window       purpose << 28 | site
-//   << 20 | epoch corpus       token / 4, low 32 bits          ... high 32    split        purpose
-//   << 28
+//   key = {seed low 32 bits, seed high 32 bits}
+//
+//   purpose      counter[0]           counter[1]    counter[2]   counter[3]
+//   initialise   element / 4, low     ... high 32   tensor       purpose << 28
+//   dropout      time << 16 | unit/4  global lane   window       purpose << 28 | site << 20 | epoch
+//   corpus       token / 4, low       ... high 32   split        purpose << 28
 //
 // Word i of the result belongs to element (unit, token) 4·q + i.
 #pragma once
@@ -74,11 +74,6 @@ PTB_HOST_DEVICE inline RandomBlock dropout_words(std::uint64_t seed, const Dropo
 // 64 bits wide, so that keep_prob = 1 keeps every word.
 PTB_HOST_DEVICE inline std::uint64_t keep_threshold(double keep_prob) {
   return static_cast<std::uint64_t>(keep_prob * 4294967296.0 + 0.5);
-}
-
-// [0, 1) with 24 bits: exact in a float.
-PTB_HOST_DEVICE inline float uniform_float(std::uint32_t word) {
-  return static_cast<float>(word >> 8) * (1.0f / 16777216.0f);
 }
 
 // [0, 1) with 32 bits: exact in a double.

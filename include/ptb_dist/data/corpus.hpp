@@ -21,7 +21,7 @@ inline constexpr std::array<const char*, 3> kSplitNames = {"train", "valid", "te
 
 struct Corpus {
   std::string source;              // what the log calls it: a folder, or "synthetic ..."
-  std::vector<std::string> words;  // vocabulary, by id
+  std::vector<std::string> words;  // vocabulary, by id; of a run's ranks only rank 0 has it
   std::array<std::vector<std::int32_t>, 3> tokens;  // ids, by Split
   std::array<std::int64_t, 3> unknown{};            // tokens replaced by <unk>, by Split
   // exp(entropy rate), which no model can beat on average; only a synthetic source knows it.

@@ -6,7 +6,6 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
 
 #include "ptb_dist/backend/backend.hpp"
 #include "ptb_dist/model/parameters.hpp"
@@ -25,8 +24,5 @@ void save_parameters(const std::filesystem::path& path, Backend& backend,
                      const Parameters& parameters);
 // Whether a file can be saved at `path`, to be asked before the training: error 74 if not.
 void check_can_save_parameters(const std::filesystem::path& path);
-
-// HDF5's version, for the log.
-std::string hdf5_version();
 
 }  // namespace ptb

@@ -67,6 +67,9 @@ class Report {
   void line(const std::string& text);
   // "ptb_dist: warning: ..." on standard error and in the log.
   void warning(const std::string& text);
+  // "ptb_dist: error: ..." in the log alone: whoever ends the run prints it. Does not throw: what
+  // failed may be the log.
+  void error(const std::string& text) noexcept;
 
   // `windows` of the epoch are what the progress bar counts, where standard output is a terminal.
   void epoch_begins(int epoch, double learning_rate, int windows);
