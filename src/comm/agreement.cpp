@@ -12,27 +12,28 @@
 namespace ptb {
 namespace {
 
+Error defect(const std::string& why) {
+  return {ExitCode::internal,
+          {.what = "unexpected exception",
+           .why = why,
+           .remedy = "this is a defect of ptb_dist, please report it"}};
+}
+
 // Runs `work`; what it threw, as an Error.
-std::optional<Error> error_of(const std::function<void()>& work, int rank) {
-  const std::string where = fmt::format("rank {}", rank);
+std::optional<Error> error_of(const std::function<void()>& work) {
   try {
     work();
     return std::nullopt;
   } catch (const Error& error) {
     return error;
   } catch (const std::bad_alloc&) {
-    return Error(ExitCode::missing, {.what = "out of memory",
-                                     .where = where,
-                                     .remedy = "use fewer ranks per host or a smaller model"});
+    return Error(ExitCode::missing,
+                 Complaint{.what = "out of memory",
+                           .remedy = "use fewer ranks per host or a smaller model"});
   } catch (const std::exception& exception) {
-    return Error(ExitCode::internal, {.what = "unexpected exception",
-                                      .where = where,
-                                      .why = exception.what(),
-                                      .remedy = "this is a defect of ptb_dist, please report it"});
+    return defect(exception.what());
   } catch (...) {
-    return Error(ExitCode::internal, {.what = "unexpected exception",
-                                      .where = where,
-                                      .remedy = "this is a defect of ptb_dist, please report it"});
+    return defect("");
   }
 }
 
@@ -97,20 +98,27 @@ std::string sentence(const Camp& camp) {
 
 void Session::on_root(const std::function<void()>& work) {
   std::string message;
-  if (is_root()) message = packed(error_of(work, rank_));
+  if (is_root()) message = packed(error_of(work));
   broadcast(message);
   if (!message.empty()) throw unpacked(message);
 }
 
 void Session::on_every_rank(const std::function<void()>& work) {
-  const std::vector<std::string> messages = gather(packed(error_of(work, rank_)));
-  std::string message;
+  std::string message = packed(error_of(work));
+  // Before an error stands the host that it came from.
+  const std::vector<std::string> messages =
+      gather(message.empty() ? message : host_ + '\n' + message);
   if (is_root()) {
+    message.clear();
     const auto first = std::ranges::find_if_not(messages, &std::string::empty);
-    if (first != messages.end()) message = *first;
-    if (!message.empty() && std::ranges::find(messages, std::string()) != messages.end()) {
-      const std::size_t line = message.find('\n') + 1;
-      message.insert(line, fmt::format("rank {}: ", first - messages.begin()));
+    if (first != messages.end()) {
+      const std::size_t host_end = first->find('\n');
+      message = first->substr(host_end + 1);
+      if (std::ranges::find(messages, std::string()) != messages.end()) {
+        message.insert(
+            message.find('\n') + 1,
+            fmt::format("rank {} ({}): ", first - messages.begin(), first->substr(0, host_end)));
+      }
     }
   }
   broadcast(message);

@@ -49,6 +49,7 @@ void for_each_piece(std::size_t bytes, F f) {
 
 struct Session::Mpi {
   MPI_Comm comm = MPI_COMM_NULL;  // our own: nobody else's messages
+  MPI_Comm host = MPI_COMM_NULL;  // the ranks of this host
   ScratchPool scratch;
   // A ring moves only when it is advanced, so every wait advances all of them: ranks may wait for
   // their sums in different orders.
@@ -64,11 +65,10 @@ Session::Session(int* argc, char*** argv) {
   mpi::check(MPI_Comm_rank(mpi_->comm, &rank_));
   mpi::check(MPI_Comm_size(mpi_->comm, &size_));
 
-  MPI_Comm host = MPI_COMM_NULL;
-  mpi::check(MPI_Comm_split_type(mpi_->comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host));
-  mpi::check(MPI_Comm_rank(host, &host_rank_));
-  mpi::check(MPI_Comm_size(host, &host_size_));
-  mpi::check(MPI_Comm_free(&host));
+  mpi::check(MPI_Comm_split_type(mpi_->comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &mpi_->host));
+  mpi::check(MPI_Comm_set_errhandler(mpi_->host, MPI_ERRORS_RETURN));
+  mpi::check(MPI_Comm_rank(mpi_->host, &host_rank_));
+  mpi::check(MPI_Comm_size(mpi_->host, &host_size_));
 
   std::array<char, MPI_MAX_PROCESSOR_NAME> name{};
   int length = 0;
@@ -87,6 +87,7 @@ Session::~Session() {
     MPI_Request barrier = MPI_REQUEST_NULL;
     mpi::check(MPI_Ibarrier(mpi_->comm, &barrier));
     wait_until([&] { return mpi::is_over(barrier); }, "the other ranks' end");
+    mpi::check(MPI_Comm_free(&mpi_->host));
     mpi::check(MPI_Comm_free(&mpi_->comm));
     mpi::check(MPI_Finalize());
   } catch (const Error& error) {
@@ -123,7 +124,7 @@ void Session::wait_until(const std::function<bool()>& is_over, const std::string
     const auto waited = Clock::now() - start;
     if (waited > timeout_) {
       throw Error(ExitCode::internal,
-                  {.what = fmt::format("waited {} s for {}", timeout_.count(), what),
+                  {.what = fmt::format("waited {:g} s for {}", timeout_.count(), what),
                    .where = fmt::format("rank {} of {} on {}", rank_, size_, host_),
                    .why = "another rank is lost, stopped or much slower",
                    .remedy = "look at its host; raise --timeout if it was only slow"});
@@ -196,6 +197,16 @@ std::vector<std::string> Session::exchange_identity(const std::string& identity)
     texts.emplace_back(padded.begin(), std::find(padded.begin(), padded.end(), '\0'));
   }
   return texts;
+}
+
+std::vector<std::byte> Session::exchange_on_host(std::span<const std::byte> bytes) {
+  std::vector<std::byte> all(bytes.size() * static_cast<std::size_t>(host_size_));
+  const auto count = static_cast<int>(bytes.size());
+  MPI_Request request = MPI_REQUEST_NULL;
+  mpi::check(MPI_Iallgather(bytes.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, mpi_->host,
+                            &request));
+  wait_until([&] { return mpi::is_over(request); }, "the ranks of this host");
+  return all;
 }
 
 Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, ElementType type) {

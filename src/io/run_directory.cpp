@@ -74,8 +74,10 @@ fs::path create_at(const fs::path& path) {
 
 }  // namespace
 
-RunDirectory::RunDirectory(const fs::path& path, const ResolvedConfig& config)
-    : path_(path.empty() ? create_new(config.name) : create_at(path)) {
+RunDirectory::RunDirectory(const fs::path& path, const std::string& config_name)
+    : path_(path.empty() ? create_new(config_name) : create_at(path)) {}
+
+void RunDirectory::keep(const ResolvedConfig& config) const {
   const std::string text = to_toml(config);
   replace_file(kWhat, file("config.toml"), std::as_bytes(std::span(text)));
 }

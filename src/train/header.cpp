@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ptb_dist/base/error.hpp"
 #include "ptb_dist/base/version.hpp"
 
 namespace ptb {
@@ -11,16 +12,27 @@ namespace {
 
 using Lines = std::vector<std::string>;
 
-// Every key, a line per group; what a flag set is marked.
+constexpr std::size_t kLongestPath = 4096;
+
+// Who set a key, in brackets: a flag; a user's own file, where it differs from the default. Nothing
+// for shipped configurations, which README has.
+std::string origin_text(const ResolvedConfig& config, const Key& key) {
+  const auto origin = std::ranges::find(config.origins, key.name, &Origin::key);
+  if (origin == config.origins.end()) return "";
+  const bool is_default = toml_value(config.values, key) == toml_value(Config{}, key);
+  const bool is_told = origin->from == "flag" || (!config.file.empty() && !is_default);
+  return is_told ? fmt::format(" ({})", escaped(origin->from)) : "";
+}
+
+// Every key, a line per group.
 void add_configuration(Lines& lines, const ResolvedConfig& config) {
-  lines.push_back(fmt::format("Configuration: {}", config.name));
+  lines.push_back(fmt::format(
+      "Configuration: {}{}", escaped(config.name),
+      config.file.empty() ? "" : fmt::format(", {}", escaped(config.file, kLongestPath))));
   std::string group;
   for (const Key& key : config_schema()) {
-    const bool from_flag = std::any_of(
-        config.origins.begin(), config.origins.end(),
-        [&](const Origin& origin) { return origin.key == key.name && origin.from == "flag"; });
     const std::string text = fmt::format("{} = {}{}", key.name, toml_value(config.values, key),
-                                         from_flag ? " (flag)" : "");
+                                         origin_text(config, key));
     if (key.group == group) {
       lines.back() += ", " + text;
     } else {

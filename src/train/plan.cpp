@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "ptb_dist/base/error.hpp"
 #include "ptb_dist/train/evaluator.hpp"
@@ -21,33 +22,55 @@ std::string bytes_text(std::int64_t bytes) {
   return fmt::format("{:.2f} GB", value / 1e9);
 }
 
-// Elements of a workspace (model/language_model): activations of `positions` positions and the
-// logits of `softmax_rows` of them.
-std::int64_t workspace_elements(const ModelShape& model, std::int64_t positions,
-                                std::int64_t softmax_rows) {
-  const std::int64_t G = gate_count(model.cell.kind);
-  return positions * model.hidden_size * (1 + model.num_layers * (G + 2)) +
-         softmax_rows * model.vocab_size;
+// A Workspace and its RecurrentState (model/language_model.hpp).
+struct WindowSize {
+  std::int64_t steps = 0, lanes = 0, softmax_rows = 0;
+  bool for_training = false, drops = false;
+};
+
+std::int64_t bytes_of(const WindowSize& size, const ModelShape& model, std::int64_t real_bytes) {
+  const std::int64_t L = model.num_layers, G = gate_count(model.cell.kind);
+  const std::int64_t step = size.lanes * model.hidden_size;  // [B,H]
+  const std::int64_t values = size.steps * step;             // [T,B,H]
+  const std::int64_t hidden_and_cell = 2 * (values + step);  // [T+1,B,H] each
+  std::int64_t reals =
+      values + L * (G * values + hidden_and_cell + 2 * step) + size.softmax_rows * model.vocab_size;
+  if (size.for_training) reals += values;                           // d_io
+  if (size.drops) reals += L * values;                              // dropped outputs
+  return reals * real_bytes + (size.drops ? (L + 1) * values : 0);  // masks are a byte each
 }
 
-// Bytes of the rank with the most lanes: values, gradients, the packed copies of the recurrent
-// weights (forward and backward), and the workspaces of training, validation and test.
+// The CPU backend's copies of the recurrent weights, one for each number of rows that they are
+// multiplied with, and one for the way back (backend/cpu/products.hpp).
+std::int64_t packed_elements(const ModelShape& model, const std::set<std::int64_t>& rows) {
+  const std::int64_t H = model.hidden_size;
+  const std::int64_t layer = H * gate_count(model.cell.kind) * H;
+  return model.num_layers * layer * (std::ssize(rows) + 1);
+}
+
+// Bytes of the rank with the most lanes: values, gradients, packed copies, and what the windows of
+// training, validation and test need.
 std::int64_t memory_of_rank(const Plan& plan, const Config& config, std::int64_t real_bytes) {
   const std::int64_t T = plan.num_steps, H = plan.model.hidden_size;
-  const std::int64_t L = plan.model.num_layers, G = gate_count(plan.model.cell.kind);
   const std::int64_t gradients = plan.parameters - plan.model.vocab_size * H + plan.max_rows * H;
-  const std::int64_t packed = L * 2 * H * G * H;
-  const std::int64_t train = T * plan.lanes_of(0).count;
-  const std::int64_t valid =
-      T * deal_lanes(static_cast<int>(config.eval_lanes), 0, plan.ranks).count;
-  const std::int64_t test_rows = deal_lanes(kTestSteps, 0, plan.ranks).count;
-  const bool drops = config.keep_prob < 1.0;
-  const std::int64_t back = train * H * (drops ? 1 + L : 1);   // d_io, dropped outputs
-  const std::int64_t masks = drops ? (L + 1) * train * H : 0;  // a byte each
-  return masks + real_bytes * (plan.parameters + gradients + packed + back +
-                               workspace_elements(plan.model, train, train) +
-                               workspace_elements(plan.model, valid, valid) +
-                               workspace_elements(plan.model, kTestSteps, test_rows));
+  const std::int64_t lanes = plan.lanes_of(0).count;
+  const std::int64_t valid_lanes =
+      deal_lanes(static_cast<int>(config.eval_lanes), 0, plan.ranks).count;
+  const WindowSize train{.steps = T,
+                         .lanes = lanes,
+                         .softmax_rows = T * lanes,
+                         .for_training = true,
+                         .drops = config.keep_prob < 1.0};
+  const WindowSize valid{.steps = T, .lanes = valid_lanes, .softmax_rows = T * valid_lanes};
+  const WindowSize test{
+      .steps = kTestSteps, .lanes = 1, .softmax_rows = deal_lanes(kTestSteps, 0, plan.ranks).count};
+  std::int64_t bytes =
+      (plan.parameters + gradients + packed_elements(plan.model, {lanes, valid_lanes, 1})) *
+      real_bytes;
+  for (const WindowSize& size : {train, valid, test}) {
+    bytes += bytes_of(size, plan.model, real_bytes);
+  }
+  return bytes;
 }
 
 // "3 lanes on ranks 0-3, 2 lanes on ranks 4-7"
@@ -68,11 +91,12 @@ std::string dealing(const Plan& plan) {
 int global_lanes(const Config& config, int ranks) {
   const auto batch_size = static_cast<int>(config.batch_size);
   if (config.scaling == "weak") {
-    if (config.batch_size * ranks > 1'000'000) {
+    if (config.batch_size * ranks > kMaxLanes) {
       throw Error(ExitCode::usage,
                   {.what = "too many lanes",
                    .where = "scaling = \"weak\"",
-                   .why = fmt::format("{} ranks with {} lanes each", ranks, batch_size),
+                   .why = fmt::format("{} ranks with {} lanes each; at most {} altogether", ranks,
+                                      batch_size, kMaxLanes),
                    .remedy = "lower --batch-size"});
     }
     return batch_size * ranks;
@@ -119,6 +143,7 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_
   plan.max_rows = std::min<std::int64_t>(plan.model.vocab_size,
                                          std::int64_t{plan.num_steps} * plan.global_lanes);
   const auto real = static_cast<std::int64_t>(real_bytes);
+  plan.parameter_bytes = real * plan.parameters;
   plan.all_reduce_bytes = ranks == 1 ? 0 : real * (table.dense_elements() + plan.max_rows * H);
   plan.rank_bytes = memory_of_rank(plan, config, real);
   const auto h = static_cast<double>(H);
@@ -131,7 +156,7 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_
 std::vector<std::string> Plan::lines(const Config& config) const {
   std::vector<std::string> lines;
   lines.push_back(fmt::format("Model: {} parameters ({}), V {}, H {}, L {}", parameters,
-                              bytes_text(parameters * 4), model.vocab_size, model.hidden_size,
+                              bytes_text(parameter_bytes), model.vocab_size, model.hidden_size,
                               model.num_layers));
   lines.push_back(fmt::format("Batch: {} scaling, {} global lanes of {} steps: {}", config.scaling,
                               global_lanes, num_steps, dealing(*this)));

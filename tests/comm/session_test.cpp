@@ -1,7 +1,9 @@
 // What ranks tell each other, and what happens to a rank that waits in vain.
 #include <algorithm>
+#include <array>
 #include <boost/test/unit_test.hpp>
 #include <chrono>
+#include <cstring>
 #include <new>
 #include <optional>
 #include <set>
@@ -94,6 +96,23 @@ BOOST_AUTO_TEST_CASE(an_identity_may_fill_its_place_but_no_more) {
   BOOST_CHECK_THROW(test::session().exchange_identity(full + "x"), Error);
 }
 
+BOOST_AUTO_TEST_CASE(ranks_of_a_host_exchange_bytes) {
+  Session& session = test::session();
+  const std::array<int, 300> mine = [&] {
+    std::array<int, 300> values{};
+    values.fill(session.host_rank() + 1);
+    return values;
+  }();
+  const std::vector<std::byte> all = session.exchange_on_host(std::as_bytes(std::span(mine)));
+  BOOST_REQUIRE(all.size() == sizeof mine * static_cast<std::size_t>(session.host_size()));
+  for (std::size_t rank = 0; rank * sizeof mine < all.size(); ++rank) {
+    std::array<int, 300> theirs{};
+    std::memcpy(theirs.data(), all.data() + rank * sizeof mine, sizeof mine);
+    BOOST_TEST(theirs.front() == static_cast<int>(rank) + 1);
+    BOOST_TEST(theirs.back() == static_cast<int>(rank) + 1);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(work_on_root_runs_there_alone) {
   bool has_run = false;
   test::session().on_root([&] { has_run = true; });
@@ -122,6 +141,30 @@ BOOST_AUTO_TEST_CASE(other_exceptions_on_root_become_errors) {
   BOOST_TEST((code_of([] { throw std::out_of_range("x"); }) == ExitCode::internal));
   BOOST_TEST((code_of([] { throw 1; }) == ExitCode::internal));
   BOOST_TEST((code_of([] {}) == ExitCode::done));
+}
+
+BOOST_AUTO_TEST_CASE(an_error_on_some_ranks_is_everyones_with_rank_and_host) {
+  Session& session = test::session();
+  const auto error_where = [&](auto fails) {
+    return agreed_error([&] {
+      session.on_every_rank([&] {
+        if (!fails(session.rank())) return;
+        throw Error(ExitCode::missing,
+                    Complaint{.what = "no device", .why = std::to_string(session.rank())});
+      });
+    });
+  };
+  BOOST_TEST(!error_where([](int) { return false; }).has_value());
+  const auto everywhere = error_where([](int) { return true; });
+  BOOST_REQUIRE(everywhere.has_value());
+  BOOST_TEST((everywhere->code() == ExitCode::missing));
+  BOOST_TEST(everywhere->lines().front() == "no device: 0");
+  if (session.size() == 1) return;
+  const auto on_some = error_where([](int rank) { return rank > 0; });
+  BOOST_REQUIRE(on_some.has_value());
+  BOOST_TEST(on_some->lines().size() == 1u);
+  // All ranks of a test are on one host.
+  BOOST_TEST(on_some->lines().front() == "rank 1 (" + session.host() + "): no device: 1");
 }
 
 BOOST_AUTO_TEST_CASE(a_rank_that_differs_is_named_on_every_rank) {
@@ -162,17 +205,17 @@ BOOST_AUTO_TEST_CASE(a_missed_deadline_ends_the_wait) {
     const auto start = std::chrono::steady_clock::now();
     if (!is_late) {
       const auto before = session.timeout();
-      session.set_timeout(std::chrono::seconds(1));
+      session.set_timeout(std::chrono::milliseconds(500));
       BOOST_CHECK_EXCEPTION(
           session.wait(request, "the sum that never comes"), Error, [&](const Error& error) {
             const std::string line = error.lines().front();
             BOOST_TEST_MESSAGE(line);
             return error.code() == ExitCode::internal &&
-                   contains(line, "waited 1 s for the sum that never comes") &&
+                   contains(line, "waited 0.5 s for the sum that never comes") &&
                    contains(line, "rank " + std::to_string(session.rank()) + " of ") &&
                    contains(line, session.host());
           });
-      BOOST_TEST((std::chrono::steady_clock::now() - start < std::chrono::seconds(2)));
+      BOOST_TEST((std::chrono::steady_clock::now() - start < std::chrono::milliseconds(1500)));
       session.set_timeout(before);
     }
     session.wait(request, "the sum that was late");

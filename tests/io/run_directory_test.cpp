@@ -25,7 +25,7 @@ ResolvedConfig some_config() {
 }
 
 Failure failure_at(const fs::path& path) {
-  return failure_of([&] { RunDirectory(path, some_config()); });
+  return failure_of([&] { RunDirectory(path, "small"); });
 }
 
 boost::test_tools::assertion_result is_root(boost::unit_test::test_unit_id) {
@@ -40,7 +40,8 @@ BOOST_AUTO_TEST_SUITE(run_directory)
 
 BOOST_AUTO_TEST_CASE(config_reads_back) {
   const Scratch scratch;
-  const RunDirectory directory(scratch / "a/b", some_config());
+  const RunDirectory directory(scratch / "a/b", "small");
+  directory.keep(some_config());
   BOOST_TEST(directory.path() == scratch / "a/b");
   const std::string text = content(directory.file("config.toml"));
   BOOST_TEST((config_from_toml(text, "small", "config.toml").values == some_config().values));
@@ -52,7 +53,7 @@ BOOST_AUTO_TEST_CASE(default_names_are_unique) {
   const fs::path before = fs::current_path();
   fs::current_path(scratch.path());
   std::vector<fs::path> paths;
-  for (int run = 0; run < 3; ++run) paths.push_back(RunDirectory("", some_config()).path());
+  for (int run = 0; run < 3; ++run) paths.push_back(RunDirectory("", "small").path());
   const auto found = names_in("runs").size();
   fs::current_path(before);
   BOOST_TEST(found == 3u);
@@ -75,6 +76,7 @@ BOOST_AUTO_TEST_CASE(link_to_a_folder_is_fine) {
   fs::create_directory(scratch / "real");
   fs::create_symlink("real", scratch / "link");
   BOOST_TEST(failure_at(scratch / "link").code == 0);
+  RunDirectory(scratch / "link", "small").keep(some_config());
   BOOST_TEST(fs::exists(scratch / "real/config.toml"));
 }
 
@@ -119,7 +121,7 @@ BOOST_AUTO_TEST_CASE(missing_permission, *boost::unit_test::precondition(is_root
   for (const char* name : {"closed", "closed/run"}) {
     BOOST_TEST(code_in_child([&] {
                  if (::setgid(65534) != 0 || ::setuid(65534) != 0) return;
-                 RunDirectory(scratch / name, some_config());
+                 RunDirectory(scratch / name, "small").keep(some_config());
                }) == 74);
   }
 }

@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
+import socket
 
 import program
 
@@ -45,7 +46,8 @@ CORPUS_CASES = [
          ["--data", ""]),
     Case("a folder that is not there", BAD_DATA, [["no corpus", "nowhere", "No such file"]],
          ["--data", "nowhere"]),
-    Case("$PTB_DATA is not there", BAD_DATA, [["no corpus", "nowhere", "No such file"]],
+    Case("$PTB_DATA is not there", BAD_DATA,
+         [["$PTB_DATA: no corpus", "nowhere", "No such file", "launch/get_ptb.sh"]],
          ["--data", ""], environment={"PTB_DATA": "nowhere"}),
     Case("a folder without files", BAD_DATA, [["corpus/ptb.train.txt", "No such file"]], DATA,
          files={"corpus": os.mkdir}),
@@ -55,7 +57,7 @@ CORPUS_CASES = [
          files=corpus(valid="")),
     Case("a blank split", BAD_DATA, [["corpus/ptb.train.txt", "only white space"]], DATA,
          files=corpus(train=" \n\n")),
-    Case("a directory for a file", BAD_DATA, [["corpus/ptb.test.txt", "directory"]], DATA,
+    Case("a directory for a file", BAD_DATA, [["corpus/ptb.test.txt", "folder"]], DATA,
          files=corpus(test=os.mkdir)),
     Case("a pipe for a file", BAD_DATA, [["corpus/ptb.train.txt", "not a regular file"]], DATA,
          files=corpus(train=os.mkfifo)),
@@ -91,7 +93,7 @@ CONFIGURATION_CASES = [
          ["--config", "bad.toml"], files={"bad.toml": WRONG_FILE}),
     Case("no such configuration", USAGE, [["smal", "small", "did you mean"]],
          ["--config", "smal"]),
-    Case("no such file", USAGE, [["none.toml", "no such file"]], ["--config", "none.toml"]),
+    Case("no such file", USAGE, [["none.toml", "No such file"]], ["--config", "none.toml"]),
     Case("an unknown flag", USAGE, [["--hidden-sizes", "did you mean", "--hidden-size"]],
          ["--hidden-sizes", "3"]),
     Case("two wrong flags", USAGE, [["--num-layers", "0", "from 1 to"], ["--seed", "one"]],
@@ -209,9 +211,23 @@ class BadInput(program.TestCase):
                 self.check(self.run_mutant("not_finite", flags, ranks), DIVERGED,
                            [["diverged", "epoch 1, window 5, step 5", "loss nan", "norm",
                              "--learning-rate"]])
+                log = (run_dir / "log.txt").read_text()
+                self.assertRegex(log, "\n" + ERROR + ".*diverged.*\n$")
                 windows = [record["window"] for record in program.records(run_dir, "window")]
                 self.assertEqual(windows[:5], [0, 1, 2, 3, 4])
                 self.assertFalse(saved.exists(), "weights of a diverged run were saved")
+
+    def test_nothing_is_left_of_a_run_that_cannot_begin(self):
+        for flags in (["--init-from", "none.h5"], ["--data", "nowhere"]):
+            with self.subTest(" ".join(flags)):
+                self.assertNotEqual(self.run_program([*TINY, *flags], ranks=2).status, 0)
+                self.assertEqual([*self.scratch.iterdir()], [])
+
+    def test_a_run_directory_that_could_not_take_what_is_saved_may_be_given_again(self):
+        for target, status in (("rum/saved.h5", IO), ("run/saved.h5", 0)):
+            ended = self.run_program([*TINY, "--save-parameters", target], ranks=2)
+            self.assertEqual(ended.status, status, ended.err)
+        self.assertTrue((self.scratch / "run/saved.h5").exists())
 
     def test_divergence_with_a_finite_loss(self):
         ended = program.run([*TINY, "--max-windows", "1000000", "--epochs", "1",
@@ -221,7 +237,7 @@ class BadInput(program.TestCase):
 
     def test_a_backend_that_one_rank_lacks(self):
         ended = self.run_mutant("missing_on_rank_1", [], ranks=3)
-        self.check(ended, MISSING, [["rank 1: no backend"]])
+        self.check(ended, MISSING, [[f"rank 1 ({socket.gethostname()}): no backend"]])
 
     def test_disk_that_fills_up_on_one_rank(self):
         """Only rank 0 knows, in the middle of training: it takes the other one with it."""

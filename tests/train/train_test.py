@@ -7,8 +7,10 @@
 import collections
 import itertools
 import math
+import os
 import random
 import re
+import subprocess
 
 import program
 from program import SMALL_MODEL
@@ -191,6 +193,9 @@ class UserInterface(program.TestCase):
         for words in ("20 global lanes of 7 steps", "7 lanes on ranks 0-1, 6 lanes on rank 2",
                       "142 windows", f"{Records.TRAIN_WORDS} predicted tokens", "parameters"):
             self.assertIn(words, ended.out)
+        self.assertNotIn("warning", ended.out)
+        weak = self.run_program([*SMALL_MODEL, "--dry-run", "--scaling", "weak"], ranks=3)
+        self.assertRegex(weak.out, r"(?m)^warning: weak scaling: 47 updates an epoch instead of")
         self.assertEqual([*self.scratch.iterdir()], [])
 
     def test_run_directory(self):
@@ -207,11 +212,58 @@ class UserInterface(program.TestCase):
                      r"^Epoch: 1 Valid Perplexity: \d+\.\d{3}", r"^Test Perplexity: \d+\.\d{3}"):
             self.assertRegex(ended.out, re.compile(line, re.MULTILINE))
 
-        # Its config.toml runs again, elsewhere, to the same end.
-        again = self.train(["--config", str(run_dir / "config.toml")], ranks=2)
-        first = program.records(run_dir)
-        self.assertEqual(select(first, "test")[0]["perplexity"],
-                         select(again, "test")[0]["perplexity"])
+    def test_the_configuration_of_a_run_runs_again(self):
+        """Elsewhere, without the environment, into a folder of its own, to the same end."""
+        corpus, elsewhere = self.scratch / "corpus", self.scratch / "elsewhere"
+        corpus.mkdir()
+        elsewhere.mkdir()
+        for split in ("train", "valid", "test"):
+            (corpus / f"ptb.{split}.txt").write_text("a b c a d <unk>\n" * 200)
+        run_dir = self.scratch / "run"
+        flags = [*SMALL_MODEL, "--data", "", "--epochs", "1", "--run-dir", "run"]
+        ended = self.run_program(flags, ranks=2, changes={"PTB_DATA": "corpus"})
+        self.assertEqual(ended.status, 0, ended.err)
+        ended = self.run_program(["--config", str(run_dir / "config.toml")], ranks=2, cwd=elsewhere)
+        self.assertEqual(ended.status, 0, ended.err)
+        again, = (elsewhere / "runs").iterdir()
+        perplexities = [select(program.records(folder), "test")[0]["perplexity"]
+                        for folder in (run_dir, again)]
+        self.assertEqual(*perplexities)
+        for words in (f"Configuration: config, {run_dir}/config.toml",
+                      "hidden_size = 24 (config.toml)"):
+            self.assertIn(words, (again / "log.txt").read_text())
+
+    def test_a_reader_that_leaves_does_not_end_the_run(self):
+        # What "| head -1" does, at once.
+        for redirection in ("1", "1 2>&1"):
+            with self.subTest(redirection):
+                run_dir = self.scratch / f"run{redirection}"
+                reading, writing = os.pipe()
+                os.close(reading)
+                ended = subprocess.run(
+                    [self.program, *SMALL_MODEL, "--epochs", "1", "--run-dir", run_dir],
+                    cwd=self.scratch, env=program.environment(), stdout=writing, timeout=50,
+                    stderr=subprocess.PIPE if redirection == "1" else writing)
+                os.close(writing)
+                self.assertEqual(ended.returncode, 0, ended.stderr)
+                self.assertRegex((run_dir / "log.txt").read_text(), r"\nTest Perplexity: .*\n")
+
+    def test_text_for_a_reader_that_leaves(self):
+        for flags in (["--help"], ["config"], ["--dry-run", *SMALL_MODEL]):
+            with self.subTest(" ".join(flags)):
+                reading, writing = os.pipe()
+                os.close(reading)
+                ended = subprocess.run([self.program, *flags], env=program.environment(),
+                                       stdout=writing, stderr=subprocess.PIPE, timeout=50)
+                os.close(writing)
+                self.assertEqual((ended.returncode, ended.stderr), (0, b""))
+
+    def test_text_for_a_full_disk(self):
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run([self.program, "config"], env=program.environment(),
+                                   stdout=full, stderr=subprocess.PIPE, timeout=50, text=True)
+        self.assertEqual(ended.returncode, 74)
+        self.assertIn("standard output: No space left", ended.stderr)
 
     def test_runs_without_a_name_get_a_folder_each(self):
         for _ in range(2):

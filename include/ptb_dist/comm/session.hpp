@@ -48,8 +48,9 @@ class Session {
   static std::string library_version();
 
   // How long a collective may take before this rank gives up.
-  void set_timeout(std::chrono::seconds timeout) { timeout_ = timeout; }
-  std::chrono::seconds timeout() const { return timeout_; }
+  using Seconds = std::chrono::duration<double>;
+  void set_timeout(Seconds timeout) { timeout_ = timeout; }
+  Seconds timeout() const { return timeout_; }
 
   // Root's bytes to every rank. The text is resized; the span must have root's size.
   void broadcast(std::span<std::byte> bytes);
@@ -60,12 +61,15 @@ class Session {
   // must be equal before any collective whose size depends on data.
   static constexpr std::size_t kIdentityBytes = 256;
   std::vector<std::string> exchange_identity(const std::string& identity);
+  // All-gather among the ranks of this host, each of which gives as many bytes: host rank r's at
+  // [r·bytes.size()].
+  std::vector<std::byte> exchange_on_host(std::span<const std::byte> bytes);
 
   // Runs `work`, which calls no collective, on root alone. If it throws there, every rank throws
   // AgreedError: an Error with its own code and lines, no memory as 69, anything else as 70.
   void on_root(const std::function<void()>& work);
   // The same on every rank: if it throws on any, all throw what it threw on the lowest of them,
-  // with that rank's number unless it threw everywhere.
+  // with that rank's number and host unless it threw everywhere.
   void on_every_rank(const std::function<void()>& work);
 
   // Sum over ranks, in place, the same bits on every rank, in an order fixed by size() and the
@@ -89,7 +93,7 @@ class Session {
   int host_rank_ = 0;
   int host_size_ = 1;
   std::string host_;
-  std::chrono::seconds timeout_{300};
+  Seconds timeout_{300};
   std::unique_ptr<Mpi> mpi_;
 };
 

@@ -11,10 +11,13 @@ namespace ptb {
 
 class RunDirectory {
  public:
-  // Creates `path` (empty: runs/<config>-<date>-<time>, made unique) and writes config.toml; an
-  // existing folder without a run in it is fine. Error 74 with path and reason if it cannot be
-  // written; 2 if it holds another run's files.
-  RunDirectory(const std::filesystem::path& path, const ResolvedConfig& config);
+  // Creates `path` (empty: runs/<config>-<date>-<time>, made unique); an existing folder without a
+  // run in it is fine. Error 74 with path and reason if that cannot be; 2 if it holds another run's
+  // files.
+  RunDirectory(const std::filesystem::path& path, const std::string& config_name);
+
+  // Writes config.toml: from now on the folder holds a run. Error 74.
+  void keep(const ResolvedConfig& config) const;
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path file(const std::string& name) const { return path_ / name; }

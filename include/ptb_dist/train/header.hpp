@@ -11,8 +11,9 @@
 
 namespace ptb {
 
-// Program and machine, every key of the configuration with what flags set, the corpus, the plan.
-// `machine` describes backend and communicator in one line.
+// Program and machine, every key of the configuration with what a flag or the user's own file set,
+// the corpus, the plan. `machine` describes backend and communicator in one line. The corpus is
+// that of rank 0, which alone has its words.
 std::vector<std::string> header_lines(const ResolvedConfig& config, const Corpus& corpus,
                                       const Plan& plan, const std::string& machine);
 

@@ -1,0 +1,46 @@
+// What a run needs before its first window, and how all ranks come to have the same of it: rank 0
+// reads, the others are told. Collective, unless it says otherwise; errors are everyone's
+// (AgreedError).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ptb_dist/base/command_line.hpp"
+#include "ptb_dist/comm/session.hpp"
+#include "ptb_dist/data/corpus.hpp"
+#include "ptb_dist/io/report.hpp"
+#include "ptb_dist/model/parameters.hpp"
+
+namespace ptb {
+
+// AgreedError 2 unless version, revision, compiler and MPI library are the same on every rank.
+void require_same_build(Session& session);
+
+// The command line of rank 0 (`text` stays there).
+CommandLine agreed_command_line(Session& session, const std::vector<std::string>& arguments);
+
+// config.data, else $PTB_DATA, else data/ptb. Of this rank alone. Error 65 if there is none.
+struct CorpusPlace {
+  std::string place;  // a folder, or "synthetic"
+  bool is_from_environment = false;
+};
+CorpusPlace corpus_place(const Config& config);
+// The corpus of rank 0. The others have its tokens, and neither words nor source.
+Corpus agreed_corpus(Session& session, const Config& config);
+
+// The configuration as the run directory keeps it, which runs again anywhere: what the environment
+// or the working folder said is spelt out, and its own folder is not in it. Of this rank alone.
+ResolvedConfig repeatable(const ResolvedConfig& config);
+
+// From config.init_from, which rank 0 reads, else random by config.seed.
+void set_initial_parameters(Session& session, const Config& config, Backend& backend,
+                            Parameters& parameters);
+
+// Makes the run directory, with log and metrics, and begins them; what is to be saved at the end
+// may lie in it. From here on something of this run is on the disk. Of this rank alone.
+Report begin_report(const ResolvedConfig& config, ElementType real,
+                    const std::vector<std::string>& header,
+                    const std::vector<std::string>& warnings);
+
+}  // namespace ptb

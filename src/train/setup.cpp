@@ -1,0 +1,146 @@
+#include "ptb_dist/train/setup.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <span>
+
+#include "ptb_dist/base/version.hpp"
+#include "ptb_dist/io/parameters_file.hpp"
+#include "ptb_dist/io/run_directory.hpp"
+
+namespace ptb {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSynthetic = "synthetic";
+
+template <class T>
+void broadcast_value(Session& session, T& value) {
+  session.broadcast(std::as_writable_bytes(std::span(&value, 1)));
+}
+
+template <class T>
+void broadcast_values(Session& session, std::vector<T>& values) {
+  std::uint64_t count = values.size();
+  broadcast_value(session, count);
+  values.resize(count);
+  session.broadcast(std::as_writable_bytes(std::span(values)));
+}
+
+// read_corpus, whose complaints know the folder but not who chose it.
+Corpus read_chosen_corpus(const CorpusPlace& chosen, const Config& config) {
+  try {
+    return read_corpus(chosen.place, static_cast<int>(config.vocab_size));
+  } catch (const Error& error) {
+    if (!chosen.is_from_environment) throw;
+    throw Error(error.code(), Complaint{.what = "$PTB_DATA", .why = error.lines().front()});
+  }
+}
+
+void check_words_fit(const Corpus& corpus, const Config& config) {
+  if (std::ssize(corpus.words) <= config.vocab_size) return;
+  throw Error(ExitCode::usage, {.what = "the vocabulary does not fit",
+                                .where = fmt::format("vocab_size = {}", config.vocab_size),
+                                .why = fmt::format("the corpus has {} words", corpus.words.size()),
+                                .remedy = "raise --vocab-size"});
+}
+
+}  // namespace
+
+void require_same_build(Session& session) {
+  require_same(session, "build", fmt::format("{} ({}), {}", kVersion, git_revision(), compiler()));
+  require_same(session, "MPI library", Session::library_version());
+}
+
+CommandLine agreed_command_line(Session& session, const std::vector<std::string>& arguments) {
+  CommandLine line;
+  session.on_root([&] {
+    line = parse_command_line(arguments,
+                              fmt::format("ptb_dist {}\n{}\n", kVersion, build_information()));
+  });
+  std::int64_t max_windows = line.max_windows.value_or(-1);
+  std::string name = line.config.name;
+  std::string values = to_toml(line.config);
+  broadcast_value(session, line.action);
+  broadcast_value(session, max_windows);
+  session.broadcast(name);
+  session.broadcast(values);
+  if (session.is_root()) return line;
+  if (max_windows >= 0) line.max_windows = max_windows;
+  line.config = config_from_toml(values, name, "the configuration of rank 0");
+  return line;
+}
+
+CorpusPlace corpus_place(const Config& config) {
+  if (!config.data.empty()) return {.place = config.data};
+  if (const char* folder = std::getenv("PTB_DATA"); folder != nullptr && *folder != '\0') {
+    return {.place = folder, .is_from_environment = true};
+  }
+  if (fs::exists("data/ptb")) return {.place = "data/ptb"};
+  throw Error(ExitCode::bad_data,
+              {.what = "no corpus",
+               .where = "--data, $PTB_DATA and data/ptb",
+               .why = "none of them is there",
+               .remedy = "run launch/get_ptb.sh, or give --data DIR or --data synthetic"});
+}
+
+Corpus agreed_corpus(Session& session, const Config& config) {
+  Corpus corpus;
+  session.on_root([&] {
+    const CorpusPlace chosen = corpus_place(config);
+    corpus = chosen.place == kSynthetic ? synthetic_corpus(config.synthetic_tokens,
+                                                           static_cast<int>(config.synthetic_vocab))
+                                        : read_chosen_corpus(chosen, config);
+    check_words_fit(corpus, config);
+  });
+  for (auto& tokens : corpus.tokens) broadcast_values(session, tokens);
+  double bound = corpus.perplexity_bound.value_or(0);
+  broadcast_value(session, bound);
+  if (bound > 0) corpus.perplexity_bound = bound;
+  return corpus;
+}
+
+ResolvedConfig repeatable(const ResolvedConfig& config) {
+  ResolvedConfig result = config;
+  Config& values = result.values;
+  values.run_dir.clear();
+  values.data = corpus_place(values).place;
+  if (values.data != kSynthetic) values.data = fs::absolute(values.data);
+  if (!values.init_from.empty()) values.init_from = fs::absolute(values.init_from);
+  return result;
+}
+
+void set_initial_parameters(Session& session, const Config& config, Backend& backend,
+                            Parameters& parameters) {
+  if (config.init_from.empty()) {
+    parameters.initialise(backend, config.init_scale, static_cast<std::uint64_t>(config.seed));
+    return;
+  }
+  session.on_root([&] { load_parameters(config.init_from, backend, parameters); });
+  std::vector<std::byte> values(parameters.slab().bytes());
+  backend.download(parameters.slab(), values);
+  session.broadcast(std::span(values));
+  backend.upload(parameters.slab(), values);
+  parameters.touch();
+}
+
+Report begin_report(const ResolvedConfig& resolved, ElementType real,
+                    const std::vector<std::string>& header,
+                    const std::vector<std::string>& warnings) {
+  const Config& config = resolved.values;
+  const RunDirectory directory(config.run_dir, resolved.name);
+  // Before the folder holds a run, so that it can be given again.
+  if (!config.save_parameters.empty()) check_can_save_parameters(config.save_parameters);
+  directory.keep(repeatable(resolved));
+  Report report(directory, static_cast<int>(config.metrics_windows),
+                real == ElementType::f64 ? 17 : 9);
+  for (const std::string& line : header) report.line(line);
+  for (const std::string& line : warnings) report.warning(line);
+  report.line(fmt::format("Run directory: {}", directory.path().string()));
+  return report;
+}
+
+}  // namespace ptb

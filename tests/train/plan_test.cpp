@@ -1,0 +1,181 @@
+// What the plan says of a run, against the run itself: its numbers by hand, its memory by counting
+// what a trainer allocates.
+#define BOOST_TEST_MODULE train
+#include "ptb_dist/train/plan.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include "io/memory_backend.hpp"
+#include "ptb_dist/train/trainer.hpp"
+#include "train/world.hpp"
+
+namespace ptb {
+namespace {
+
+std::unique_ptr<Session> the_session;
+
+// MPI begins before the first test and ends after the last: one process can do that only once.
+struct SessionFixture {
+  SessionFixture() {
+    auto& suite = boost::unit_test::framework::master_test_suite();
+    the_session = std::make_unique<Session>(&suite.argc, &suite.argv);
+  }
+  ~SessionFixture() { the_session.reset(); }
+};
+BOOST_TEST_GLOBAL_FIXTURE(SessionFixture);
+
+// Gives no memory away, but knows how much it would be. Nothing may be written or read.
+class CountingBackend final : public test::MemoryBackend {
+ public:
+  CountingBackend() : MemoryBackend(ElementType::f32) {}
+
+  Tensor allocate(ElementType type, Shape shape) override {
+    bytes += shape.elements() * static_cast<std::int64_t>(size_of(type));
+    return {nothing_, type, shape};
+  }
+  void upload(const Tensor&, std::span<const std::byte>) override {}
+  void set_zero(const Tensor&) override {}
+
+  std::int64_t bytes = 0;
+
+ private:
+  std::shared_ptr<std::byte> nothing_ = std::make_shared<std::byte>();
+};
+
+// As large as the Penn Treebank; the words do not matter.
+const Corpus& corpus() {
+  static const Corpus corpus = [] {
+    Corpus made;
+    made.tokens = {std::vector<std::int32_t>(929'589), std::vector<std::int32_t>(73'760),
+                   std::vector<std::int32_t>(82'430)};
+    return made;
+  }();
+  return corpus;
+}
+
+Config configuration(const char* name) { return resolve_config(name, {}).values; }
+
+Plan plan_of(const Config& config, int ranks) {
+  return make_plan(config, corpus(), ranks, sizeof(float));
+}
+
+ExitCode code_of(const Config& config, int ranks) {
+  try {
+    plan_of(config, ranks);
+    return ExitCode::done;
+  } catch (const Error& error) {
+    return error.code();
+  }
+}
+
+bool contains(const std::vector<std::string>& lines, const std::string& part) {
+  for (const std::string& line : lines) {
+    if (line.find(part) != std::string::npos) return true;
+  }
+  return false;
+}
+
+std::int64_t allocated(const Config& config, const Plan& plan) {
+  CountingBackend backend;
+  const auto communicator = make_communicator("single", test::session(), backend);
+  Parameters parameters(backend, plan.model);
+  Report report;
+  const Trainer trainer({.config = config,
+                         .plan = plan,
+                         .corpus = corpus(),
+                         .session = test::session(),
+                         .communicator = *communicator,
+                         .backend = backend,
+                         .parameters = parameters,
+                         .report = report});
+  return backend.bytes;
+}
+
+}  // namespace
+
+Session& test::session() { return *the_session; }
+
+BOOST_AUTO_TEST_SUITE(plan_suite)
+
+BOOST_AUTO_TEST_CASE(small_on_one_rank) {
+  const Plan plan = plan_of(configuration("small"), 1);
+  BOOST_TEST(plan.parameters == 4'651'600);
+  BOOST_TEST(plan.parameter_bytes == 4 * 4'651'600);
+  BOOST_TEST(plan.windows_per_epoch == 2323);
+  BOOST_TEST(plan.train_tokens_per_epoch == 929'200);
+  BOOST_TEST(plan.epochs == 13);
+  BOOST_TEST(plan.global_lanes == 20);
+  BOOST_TEST(plan.max_rows == 400);
+  BOOST_TEST(plan.all_reduce_bytes == 0);
+  // 6·(L·8·H² + H·V)
+  BOOST_TEST(plan.flops_per_word == 6.0 * (2 * 8 * 200 * 200 + 200 * 10'000));
+  BOOST_TEST(plan.warnings(configuration("small")).empty());
+}
+
+BOOST_AUTO_TEST_CASE(medium_on_eight_ranks) {
+  const Config config = configuration("medium");
+  const Plan plan = plan_of(config, 8);
+  BOOST_TEST(plan.windows_per_epoch == 1327);
+  BOOST_TEST(plan.train_tokens_per_epoch == 928'900);
+  // Everything but the embedding, and a row for each of 35·20 words.
+  BOOST_TEST(plan.all_reduce_bytes == 4 * (19'775'200 - 10'000 * 650 + 700 * 650));
+  for (int rank = 0; rank < 8; ++rank) BOOST_TEST(plan.lanes_of(rank).count == (rank < 4 ? 3 : 2));
+  const std::vector<std::string> lines = plan.lines(config);
+  BOOST_TEST(contains(lines, "3 lanes on ranks 0-3, 2 lanes on ranks 4-7"));
+  BOOST_TEST(contains(lines, "19775200 parameters (79.1 MB)"));
+  BOOST_TEST(contains(lines, "little speed-up"));
+}
+
+BOOST_AUTO_TEST_CASE(reals_may_be_wider) {
+  const Config config = configuration("small");
+  const Plan narrow = plan_of(config, 2);
+  const Plan wide = make_plan(config, corpus(), 2, sizeof(double));
+  BOOST_TEST(wide.parameter_bytes == 2 * narrow.parameter_bytes);
+  BOOST_TEST(wide.all_reduce_bytes == 2 * narrow.all_reduce_bytes);
+  BOOST_TEST(contains(wide.lines(config), "4651600 parameters (37.2 MB)"));
+}
+
+BOOST_AUTO_TEST_CASE(weak_scaling_has_lanes_on_every_rank) {
+  Config config = configuration("small");
+  config.scaling = "weak";
+  const Plan plan = plan_of(config, 4);
+  BOOST_TEST(plan.global_lanes == 80);
+  for (int rank = 0; rank < 4; ++rank) BOOST_TEST(plan.lanes_of(rank).count == 20);
+  BOOST_TEST(plan.windows_per_epoch == (929'589 / 80 - 1) / 20);
+  BOOST_TEST(contains(plan.warnings(config), "580 updates an epoch instead of about 2320"));
+  BOOST_TEST(plan_of(config, 1).warnings(config).empty());
+}
+
+BOOST_AUTO_TEST_CASE(ranks_and_lanes_have_limits) {
+  Config config = configuration("small");
+  BOOST_TEST((code_of(config, 20) == ExitCode::done));
+  BOOST_TEST((code_of(config, 21) == ExitCode::usage));
+  config.scaling = "weak";
+  BOOST_TEST((code_of(config, 21) == ExitCode::done));
+  config.batch_size = kMaxLanes / 2;
+  BOOST_TEST((code_of(config, 3) == ExitCode::usage));
+  BOOST_TEST((code_of(config, 2) == ExitCode::bad_data));  // the text is too short for so many
+}
+
+// The plan leaves token ids and single numbers out; copies that the CPU backend packs are not
+// allocated by the trainer, and are these: forward with 20 rows (training and validation) and 1
+// (test), backward with 20.
+BOOST_AUTO_TEST_CASE(memory_is_what_a_trainer_allocates) {
+  for (const char* name : {"small", "medium"}) {
+    for (const double keep_prob : {1.0, 0.5}) {
+      Config config = configuration(name);
+      config.keep_prob = keep_prob;
+      const Plan plan = plan_of(config, 1);
+      const std::int64_t packed =
+          3 * config.num_layers * config.hidden_size * 4 * config.hidden_size * 4;
+      const double ratio = static_cast<double>(plan.rank_bytes) /
+                           static_cast<double>(allocated(config, plan) + packed);
+      BOOST_TEST(ratio > 0.995, name << " " << keep_prob << ": " << ratio);
+      BOOST_TEST(ratio < 1.005, name << " " << keep_prob << ": " << ratio);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace ptb

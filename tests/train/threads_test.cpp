@@ -1,0 +1,126 @@
+// How the cores of a host are shared by its ranks, bound and unbound, with hardware threads and
+// quotas.
+#include "ptb_dist/train/threads.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+
+#include "io/scratch.hpp"
+
+using namespace ptb;
+using namespace ptb::test;
+
+namespace {
+
+int a_core_each(int cpu) { return cpu; }
+// CPU n and n + 8 are one core.
+int two_of_8(int cpu) { return cpu % 8; }
+
+CpuSet cpus(int first, int last) {
+  CpuSet set;
+  for (int cpu = first; cpu <= last; ++cpu) set.set(static_cast<std::size_t>(cpu));
+  return set;
+}
+
+std::vector<int> threads(const HostCpus& host) {
+  std::vector<int> result;
+  for (int rank = 0; rank < std::ssize(host.allowed); ++rank) {
+    result.push_back(threads_of_rank(host, rank));
+  }
+  return result;
+}
+
+void check(const HostCpus& host, const std::vector<int>& expected) {
+  const std::vector<int> found = threads(host);
+  BOOST_TEST(found == expected, boost::test_tools::per_element());
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(threads_of_a_rank)
+
+BOOST_AUTO_TEST_CASE(ranks_that_are_not_bound_share_equally) {
+  const CpuSet all = cpus(0, 5);
+  check({.allowed = {all}, .core_of = a_core_each}, {6});
+  check({.allowed = {all, all, all}, .core_of = a_core_each}, {2, 2, 2});
+  check({.allowed = std::vector(4, all), .core_of = a_core_each}, {1, 1, 1, 1});
+  check({.allowed = std::vector(9, all), .core_of = a_core_each}, std::vector(9, 1));
+}
+
+BOOST_AUTO_TEST_CASE(ranks_that_are_bound_have_their_own) {
+  check({.allowed = {cpus(0, 0), cpus(1, 3), cpus(4, 5)}, .core_of = a_core_each}, {1, 3, 2});
+  // Two to a socket.
+  check({.allowed = {cpus(0, 3), cpus(0, 3), cpus(4, 7), cpus(4, 7)}, .core_of = a_core_each},
+        {2, 2, 2, 2});
+  // A rank with cores of its own beside those that it shares.
+  check({.allowed = {cpus(0, 7), cpus(0, 1)}, .core_of = a_core_each}, {7, 1});
+}
+
+BOOST_AUTO_TEST_CASE(a_container_sees_only_its_own) {
+  // The host has more, which no mask names; their numbers are anywhere.
+  check({.allowed = std::vector(2, cpus(1000, 1003)), .core_of = a_core_each}, {2, 2});
+}
+
+BOOST_AUTO_TEST_CASE(hardware_threads_of_a_core_count_once) {
+  check({.allowed = std::vector(2, cpus(0, 15)), .core_of = two_of_8}, {4, 4});
+  check({.allowed = {cpus(0, 7), cpus(8, 15)}, .core_of = two_of_8}, {4, 4});
+  check({.allowed = {cpus(8, 9)}, .core_of = two_of_8}, {2});
+}
+
+BOOST_AUTO_TEST_CASE(a_quota_is_for_all_ranks) {
+  const CpuSet all = cpus(0, 15);
+  check({.allowed = {all}, .core_of = a_core_each, .quota = 2.5}, {2});
+  check({.allowed = {all, all}, .core_of = a_core_each, .quota = 6}, {3, 3});
+  check({.allowed = {all, all}, .core_of = a_core_each, .quota = 0.5}, {1, 1});
+  check({.allowed = {all, cpus(0, 0)}, .core_of = a_core_each, .quota = 100}, {15, 1});
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(control_groups)
+
+void put_deep(const std::filesystem::path& path, const std::string& text) {
+  std::filesystem::create_directories(path.parent_path());
+  put(path, text);
+}
+
+BOOST_AUTO_TEST_CASE(version_2_takes_the_smallest_on_the_way_up) {
+  const Scratch root;
+  const std::string groups = "0::/job/step\n";
+  BOOST_TEST(std::isinf(cpu_quota(groups, root.path())));
+  put_deep(root / "job/step/cpu.max", "max 100000\n");
+  BOOST_TEST(std::isinf(cpu_quota(groups, root.path())));
+  put_deep(root / "job/cpu.max", "350000 100000\n");
+  BOOST_TEST(cpu_quota(groups, root.path()) == 3.5);
+  put_deep(root / "cpu.max", "50000 25000\n");
+  BOOST_TEST(cpu_quota(groups, root.path()) == 2.0);
+  BOOST_TEST(cpu_quota("0::/\n", root.path()) == 2.0);
+}
+
+BOOST_AUTO_TEST_CASE(version_1_has_a_file_system_for_the_cpu) {
+  const Scratch root;
+  const std::string groups = "5:memory:/job\n4:cpu,cpuacct:/job\n1:cpuset:/\n0::/\n";
+  put_deep(root / "cpu/cpu.cfs_quota_us", "-1\n");
+  put_deep(root / "cpu/cpu.cfs_period_us", "100000\n");
+  BOOST_TEST(std::isinf(cpu_quota(groups, root.path())));
+  put_deep(root / "cpu/job/cpu.cfs_quota_us", "150000\n");
+  put_deep(root / "cpu/job/cpu.cfs_period_us", "100000\n");
+  BOOST_TEST(cpu_quota(groups, root.path()) == 1.5);
+  BOOST_TEST(std::isinf(cpu_quota("4:cpuset:/job\n", root.path())));
+}
+
+BOOST_AUTO_TEST_CASE(a_container_may_not_see_its_path_of_the_host) {
+  const Scratch root;
+  put(root / "cpu.max", "200000 100000\n");
+  BOOST_TEST(cpu_quota("0::/docker/0123\n", root.path()) == 2.0);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_not_understood_limits_nothing) {
+  const Scratch root;
+  put(root / "cpu.max", "some words\n");
+  for (const char* groups : {"", "\n", "0", "0:", "0::", "nonsense\n"}) {
+    BOOST_TEST(std::isinf(cpu_quota(groups, root.path())), groups);
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
