@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <cstring>
 #include <iterator>
 #include <span>
 #include <system_error>
@@ -42,7 +43,7 @@ bool is_space(char byte) {
 }  // namespace
 
 Tokenizer::Tokenizer(const std::filesystem::path& path)
-    : path_(path.string()), file_(open_split(path)), block_(kBlockBytes) {
+    : path_(path.string()), file_(open_split(path)), block_(kBlockBytes), text_(block_.data(), 0) {
   if (has_text() && text_.starts_with(kByteOrderMark)) {
     text_.remove_prefix(kByteOrderMark.size());
     offset_ += std::ssize(kByteOrderMark);
@@ -83,7 +84,8 @@ std::string Tokenizer::place() const { return fmt::format("{}:{}", path_, line_)
 bool Tokenizer::has_text() {
   constexpr std::size_t kLongestCharacter = 4;
   if (text_.size() < kLongestCharacter) {
-    const std::size_t rest = text_.copy(block_.data(), text_.size());
+    const std::size_t rest = text_.size();
+    std::memmove(block_.data(), text_.data(), rest);  // where little is left they overlap
     const std::int64_t read = read_all(file_, std::span(block_).subspan(rest));
     if (read < 0) {
       refuse("cannot read corpus file", path_, std::generic_category().message(errno),
