@@ -8,7 +8,7 @@
 #
 # Builds build/ and trains with one MPI rank per core, at most 20: the batch has 20 lanes. The
 # corpus is --data DIR, else $PTB_DATA, else data/ptb, else it is downloaded (launch/get_ptb.sh).
-# Without a network it says so and trains on the small corpus that is built in. After the first time
+# Without a network it says so and trains on the corpus that is built in. After the first time
 # no network is needed.
 
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""The Penn Treebank as DESIGN section 4 reads it, for the PyTorch scripts beside this file.
+"""The Penn Treebank as ptb_dist reads it, for the PyTorch scripts beside this file.
 
 Written independently of the C++ reader, so that the two check each other.
 Alphabet: T = num_steps, B = batch_size (lanes), L = num_layers, H = hidden_size, V = vocab_size.

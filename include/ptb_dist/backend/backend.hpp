@@ -15,7 +15,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -103,8 +102,7 @@ struct StackActivations {
 };
 
 // The whole stack over one window: from the embedding to the top layer's dropped output.
-//   z[t] = x[t]·Wx + h[t-1]·Wh + b,  (h, c)[t] = cell(z[t], c[t-1]),  x of the next layer =
-//   dropped(h)
+//   z[t] = x[t]·Wx + h[t-1]·Wh + b,  (h, c)[t] = cell(z[t], c[t-1]),  next layer's x = dropped(h)
 struct StackForward {
   Cell cell;
   const Weights& weights;

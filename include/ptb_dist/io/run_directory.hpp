@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ptb_dist/base/config.hpp"
+#include "ptb_dist/base/file.hpp"
 
 namespace ptb {
 
@@ -32,16 +33,13 @@ class LineFile {
  public:
   // Appends to what is there.
   explicit LineFile(std::filesystem::path path);
-  ~LineFile();
-  LineFile(const LineFile&) = delete;
-  LineFile& operator=(const LineFile&) = delete;
 
   // `line` comes without its newline.
   void write(const std::string& line);
 
  private:
   std::filesystem::path path_;
-  int descriptor_;
+  FileDescriptor file_;
 };
 
 }  // namespace ptb

@@ -31,13 +31,13 @@ class Products {
   // c = a·b; c is row-major [a.rows, b.columns]. Any extent may be 0.
   void multiply(const MatrixView& a, const MatrixView& b, float* c);
 
-  // c = a·w or c += a·w for a row-major `a` of few rows, many times per weight version (not 0).
+  // c = a·w or c += a·w for a row-major `a` of few rows, many times per weight version.
   // The packed copy belongs to (w.data, w.transposed, a.rows, accumulate) and is renewed where
   // `version` differs from the last call's; w.data must always be a matrix of the same shape.
   void multiply_packed(const MatrixView& a, const MatrixView& w, std::uint64_t version,
                        bool accumulate, float* c);
 
-  // "oneDNN 2.6.3 (avx512_core_bf16)"
+  // "oneDNN 2.6.3, avx512_core_bf16"
   static std::string description();
 
  private:
