@@ -109,24 +109,24 @@ class GetPtb(ScratchTest):
             self.assertEqual((self.target / name).read_bytes(),
                              (ptb_folder() / name).read_bytes(), name)
 
-    def test_right_files_are_fetched(self):
+    def test_ptb_right_files_are_fetched(self):
         shutil.copytree(ptb_folder(), self.served, dirs_exist_ok=True)
         self.assertEqual(self.get(self.serve())[0], 0)
         self.check_is_complete()
 
-    def test_right_files_are_taken_from_an_archive(self):
+    def test_ptb_right_files_are_taken_from_an_archive(self):
         self.pack(ptb_folder())
         self.assertEqual(self.get(self.serve() + "/examples.tgz")[0], 0)
         self.check_is_complete()
 
-    def test_right_files_need_no_network(self):
+    def test_ptb_right_files_need_no_network(self):
         self.target.mkdir()
         for name in NAMES:
             shutil.copy(ptb_folder() / name, self.target)
         self.assertEqual(self.get(self.refusing_url())[0], 0)
         self.check_is_complete()
 
-    def test_one_wrong_file_of_three_is_named_and_none_is_kept(self):
+    def test_ptb_one_wrong_file_of_three_is_named_and_none_is_kept(self):
         for name in NAMES:
             shutil.copy(ptb_folder() / name, self.served)
         with open(self.served / NAMES[1], "ab") as file:
