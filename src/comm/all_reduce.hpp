@@ -23,7 +23,7 @@ class AllReduce {
 
 inline constexpr std::size_t kRingBytes = std::size_t{1} << 20;
 
-// Memory that rings use again: touching fresh pages costs as much as the sum.
+// Memory that sums use again: touching fresh pages costs as much as the sum.
 using ScratchPool = std::vector<std::vector<std::byte>>;
 
 struct AllReduceArguments {
@@ -36,5 +36,8 @@ struct AllReduceArguments {
 // Begins it. The pool must outlive the sum.
 std::unique_ptr<AllReduce> begin_all_reduce(const AllReduceArguments& arguments,
                                             ScratchPool& scratch);
+// The same along a binary tree (tree_all_reduce.cpp). The number of ranks is a power of two (70).
+std::unique_ptr<AllReduce> begin_tree_all_reduce(const AllReduceArguments& arguments,
+                                                 ScratchPool& scratch);
 
 }  // namespace ptb

@@ -24,24 +24,24 @@ std::unique_ptr<Communicator> make_single(const Session& session) {
   return std::make_unique<SingleCommunicator>();
 }
 
-std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend) {
+std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend, SumOrder order) {
   if (!backend.has_host_memory()) {
     throw Error(ExitCode::missing, {.what = "--comm mpi cannot sum in a device's memory",
                                     .where = fmt::format("--backend {}", backend.name()),
                                     .remedy = "use one rank, or --backend cpu"});
   }
-  return make_mpi_communicator(session, backend);
+  return make_mpi_communicator(session, backend, order);
 }
 
 }  // namespace
 
 std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
-                                                Backend& backend) {
+                                                Backend& backend, SumOrder order) {
   if (name == "auto") {
-    return session.size() == 1 ? make_single(session) : make_mpi(session, backend);
+    return session.size() == 1 ? make_single(session) : make_mpi(session, backend, order);
   }
   if (name == "single") return make_single(session);
-  if (name == "mpi") return make_mpi(session, backend);
+  if (name == "mpi") return make_mpi(session, backend, order);
   if (name == "nccl") {
     throw Error(ExitCode::missing, {.what = "--comm nccl is not part of this build",
                                     .why = "NCCL sums between GPUs, and this build has no CUDA",

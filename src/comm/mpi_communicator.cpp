@@ -14,7 +14,8 @@ struct TensorSum {
 
 class MpiCommunicator : public Communicator {
  public:
-  MpiCommunicator(Session& session, Backend& backend) : session_(session), backend_(backend) {}
+  MpiCommunicator(Session& session, Backend& backend, SumOrder order)
+      : session_(session), backend_(backend), order_(order) {}
 
   std::string name() const override { return "mpi"; }
 
@@ -22,7 +23,7 @@ class MpiCommunicator : public Communicator {
     // Backends with host memory work in the calling thread, so their events are over.
     require(backend_.done(ready), "a part of the gradient is complete when its sum begins");
     return {std::make_shared<TensorSum>(
-        session_.begin_all_reduce(part.raw(), part.elements(), part.type()), part, what)};
+        session_.begin_all_reduce(part.raw(), part.elements(), part.type(), order_), part, what)};
   }
 
   void wait(const Reduction& reduction) override {
@@ -34,12 +35,14 @@ class MpiCommunicator : public Communicator {
  private:
   Session& session_;
   Backend& backend_;
+  SumOrder order_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_mpi_communicator(Session& session, Backend& backend) {
-  return std::make_unique<MpiCommunicator>(session, backend);
+std::unique_ptr<Communicator> make_mpi_communicator(Session& session, Backend& backend,
+                                                    SumOrder order) {
+  return std::make_unique<MpiCommunicator>(session, backend, order);
 }
 
 }  // namespace ptb

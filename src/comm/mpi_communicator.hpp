@@ -5,6 +5,7 @@
 
 namespace ptb {
 
-std::unique_ptr<Communicator> make_mpi_communicator(Session& session, Backend& backend);
+std::unique_ptr<Communicator> make_mpi_communicator(Session& session, Backend& backend,
+                                                    SumOrder order);
 
 }  // namespace ptb

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -209,8 +210,10 @@ std::vector<std::byte> Session::exchange_on_host(std::span<const std::byte> byte
   return all;
 }
 
-Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, ElementType type) {
+Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, ElementType type,
+                                           SumOrder order) {
   if (size_ == 1 || elements == 0) return nullptr;
+  const bool is_tree = order == SumOrder::tree && std::has_single_bit(static_cast<unsigned>(size_));
   auto sum = std::make_shared<Sum>();
   auto* bytes = static_cast<std::byte*>(data);
   for_each_piece(static_cast<std::size_t>(elements) * size_of(type),
@@ -223,7 +226,8 @@ Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, El
                        .type = type,
                    };
                    mpi_->sums_begun = (mpi_->sums_begun + 1) % kSumTags;
-                   sum->pieces.push_back(ptb::begin_all_reduce(piece, mpi_->scratch));
+                   sum->pieces.push_back(is_tree ? begin_tree_all_reduce(piece, mpi_->scratch)
+                                                 : ptb::begin_all_reduce(piece, mpi_->scratch));
                  });
   mpi_->sums_in_flight.push_back(sum);
   return sum;

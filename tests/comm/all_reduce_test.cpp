@@ -67,17 +67,17 @@ std::size_t wrong_sums(const std::vector<Real>& values) {
 }
 
 template <class Real>
-void all_reduce(std::vector<Real>& values) {
+void all_reduce(std::vector<Real>& values, SumOrder order = SumOrder::fastest) {
   Session& session = test::session();
   session.wait(session.begin_all_reduce(values.data(), static_cast<std::int64_t>(values.size()),
-                                        element_type<Real>),
+                                        element_type<Real>, order),
                "a sum of the tests");
 }
 
 // Values whose sum depends on the order of the additions.
 template <class Real>
-std::vector<Real> rough_values(std::size_t elements) {
-  std::mt19937 random(static_cast<unsigned>(test::session().rank()) + 1);
+std::vector<Real> rough_values(std::size_t elements, int rank = test::session().rank()) {
+  std::mt19937 random(static_cast<unsigned>(rank) + 1);
   std::vector<Real> values(elements);
   for (Real& value : values) {
     const int exponent = static_cast<int>(random() % 40) - 20;
@@ -162,6 +162,52 @@ BOOST_AUTO_TEST_CASE(sums_go_on_while_another_collective_is_awaited) {
   require_same(session, "text", "now");
   session.wait(request, "the sum last");
   BOOST_TEST(wrong_sums(values) == 0u);
+}
+
+// The sum of ranks first .. first + count - 1, one element at a time.
+template <class Real>
+Real tree_sum(const std::vector<std::vector<Real>>& of_ranks, std::size_t element, int first,
+              int count) {
+  if (count == 1) return of_ranks[static_cast<std::size_t>(first)][element];
+  return tree_sum(of_ranks, element, first, count / 2) +
+         tree_sum(of_ranks, element, first + count / 2, count / 2);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_sum_along_the_tree, Real, Reals) {
+  const int ranks = test::session().size();
+  for (const std::int64_t elements : kSizes) {
+    std::vector<Real> values = addend<Real>(elements);
+    all_reduce(values, SumOrder::tree);
+    BOOST_TEST(wrong_sums(values) == 0u, "of " << elements << " elements");
+  }
+  if (ranks != 1 && ranks != 2 && ranks != 4 && ranks != 8) return;  // it is not a tree then
+  // Either side of where the sum begins to be cut in halves (32 KiB).
+  for (const std::size_t elements : {std::size_t{1}, std::size_t{3}, std::size_t{1001},
+                                     std::size_t{4095}, std::size_t{8193}, std::size_t{300'007}}) {
+    std::vector<std::vector<Real>> of_ranks;
+    for (int rank = 0; rank < ranks; ++rank) {
+      of_ranks.push_back(rough_values<Real>(elements, rank));
+    }
+    std::vector<Real> values = rough_values<Real>(elements);
+    all_reduce(values, SumOrder::tree);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < elements; ++i)
+      wrong += values[i] != tree_sum(of_ranks, i, 0, ranks);
+    BOOST_TEST(wrong == 0u, "of " << elements << " elements");
+    require_same(test::session(), "bits", digest(bits_of(values)));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(another_order_of_additions_is_another_sum) {
+  // Else the test above could not fail.
+  std::vector<std::vector<float>> of_ranks;
+  for (int rank = 0; rank < 4; ++rank) of_ranks.push_back(rough_values<float>(1001, rank));
+  std::size_t different = 0;
+  for (std::size_t i = 0; i < 1001; ++i) {
+    const float in_turn = ((of_ranks[0][i] + of_ranks[1][i]) + of_ranks[2][i]) + of_ranks[3][i];
+    different += in_turn != tree_sum(of_ranks, i, 0, 4);
+  }
+  BOOST_TEST(different > 20u);
 }
 
 BOOST_AUTO_TEST_CASE(only_reals_are_summed) {

@@ -22,7 +22,8 @@ class Communicator {
   virtual std::string name() const = 0;
 
   // Enqueues the sum over ranks of `part`, in place, to begin when `ready` has happened; the same
-  // bits on every rank, in an order of additions fixed by the number of ranks and of elements. All
+  // bits on every rank, in an order of additions fixed by the number of ranks and of elements, or
+  // along the tree of SumOrder::tree. All
   // ranks call it with the same sizes in the same order; 0 elements are fine. The part must not be
   // touched until wait() is called on what is returned. `what` names it if a deadline is missed.
   virtual Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) = 0;
@@ -34,6 +35,7 @@ class Communicator {
 // `name`: auto (single for one rank, else the best that fits the backend), mpi, nccl or single.
 // Error 69 if it is not part of this build, 2 for `single` with several ranks.
 std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
-                                                Backend& backend);
+                                                Backend& backend,
+                                                SumOrder order = SumOrder::fastest);
 
 }  // namespace ptb

@@ -27,6 +27,15 @@ class AgreedError : public Error {
   using Error::Error;
 };
 
+// In which order a sum over ranks adds.
+enum class SumOrder {
+  fastest,
+  // Along one binary tree: ranks 0 + 1, 2 + 3, ..., then the neighbouring pairs, and so on
+  // (src/comm/tree_all_reduce.cpp). If each rank brings the sum of a subtree, the bits of the whole
+  // are the same on 1, 2, 4, ... ranks. On other numbers of ranks it is as `fastest`.
+  tree,
+};
+
 class Session {
  public:
   // Initialises MPI (MPI_THREAD_MULTIPLE). Error 2 if this is one process although the launcher's
@@ -72,11 +81,12 @@ class Session {
   // with that rank's number and host unless it threw everywhere.
   void on_every_rank(const std::function<void()>& work);
 
-  // Sum over ranks, in place, the same bits on every rank, in an order fixed by size() and the
-  // number of elements. f32 or f64. Begin only enqueues; the memory is MPI's until wait returns.
+  // Sum over ranks, in place, the same bits on every rank, in an order fixed by `order`, size() and
+  // the number of elements. f32 or f64. Begin only enqueues; the memory is MPI's until wait returns.
   // All ranks begin in the same order; each may wait in its own. Null is a sum that is over.
   using Request = std::shared_ptr<void>;
-  Request begin_all_reduce(void* data, std::int64_t elements, ElementType type);
+  Request begin_all_reduce(void* data, std::int64_t elements, ElementType type,
+                           SumOrder order = SumOrder::fastest);
   // `what` stands in the message of a missed deadline (70).
   void wait(const Request& request, const std::string& what);
 
@@ -96,6 +106,19 @@ class Session {
   Seconds timeout_{300};
   std::unique_ptr<Mpi> mpi_;
 };
+
+// Root's value, or values and their number, to every rank; of a type that may be copied as bytes.
+template <class T>
+void broadcast_value(Session& session, T& value) {
+  session.broadcast(std::as_writable_bytes(std::span(&value, 1)));
+}
+template <class T>
+void broadcast_values(Session& session, std::vector<T>& values) {
+  std::uint64_t count = values.size();
+  broadcast_value(session, count);
+  values.resize(count);
+  session.broadcast(std::as_writable_bytes(std::span(values)));
+}
 
 // AgreedError 2 unless every rank gives the same text (as in exchange_identity): it names the ranks
 // that differ from the majority, and both texts. `what` says what the text is ("git revision").
