@@ -12,12 +12,15 @@ namespace ptb {
 // What a launcher or a batch script sees. Stable: README, "When something fails".
 enum class ExitCode : int {
   done = 0,
-  usage = 2,      // command line, configuration, or ranks that do not match
-  bad_data = 65,  // corpus or parameter file
-  missing = 69,   // a backend, device, library or memory that is not there
-  internal = 70,  // a defect, or a lost peer
-  io = 74,        // disk full, read-only, ...
-  diverged = 76,  // the loss or the gradient norm is not finite
+  different = 1,      // of `checkpoint diff` alone: the files differ
+  usage = 2,          // command line, configuration, or ranks that do not match
+  bad_data = 65,      // corpus, checkpoint or parameter file
+  missing = 69,       // a backend, device, library or memory that is not there
+  internal = 70,      // a defect, or a lost peer
+  io = 74,            // disk full, read-only, ...
+  stopped = 75,       // on request, with a checkpoint: start again with --resume
+  diverged = 76,      // the loss or the gradient norm is not finite
+  interrupted = 130,  // asked twice to stop: at once, without a checkpoint
 };
 
 // One line for the user: what failed, where (file, line, key, rank), why, and what to do about it.

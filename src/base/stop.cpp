@@ -1,0 +1,50 @@
+#include "ptb_dist/base/stop.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "ptb_dist/base/error.hpp"
+
+namespace ptb {
+namespace {
+
+std::atomic<int> first_signal{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a handler may only touch what has no lock");
+
+// A handler may call little more than _exit: everything else is left to the loop.
+void note(int signal) {
+  int none = 0;
+  const bool is_first = first_signal.compare_exchange_strong(none, signal);
+  if (!is_first && signal == SIGINT && none == SIGINT) {
+    ::_exit(static_cast<int>(ExitCode::interrupted));
+  }
+}
+
+}  // namespace
+
+void catch_stop_signals() {
+  struct sigaction action = {};
+  action.sa_handler = note;
+  action.sa_flags = SA_RESTART;  // a read or write under way is not cut short
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) ::sigaction(signal, &action, nullptr);
+}
+
+bool is_stop_requested() { return first_signal.load(std::memory_order_relaxed) != 0; }
+
+std::string stop_signal() {
+  switch (first_signal.load(std::memory_order_relaxed)) {
+    case SIGUSR1:
+      return "SIGUSR1";
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
+    default:
+      return "";
+  }
+}
+
+}  // namespace ptb
