@@ -17,7 +17,7 @@ packages=(
   g++ cmake ninja-build git               # git names the version that is being built
   openmpi-bin libopenmpi-dev              # message passing and mpirun
   libdnnl-dev ocl-icd-opencl-dev          # oneDNN: matrix products; its CMake files want OpenCL's
-  libhdf5-dev                             # parameter files
+  libhdf5-dev libxxhash-dev               # checkpoints and their digests
   librandom123-dev                        # Philox, counter-based random numbers
   libcli11-dev libtomlplusplus-dev        # command line, configuration files
   libfmt-dev nlohmann-json3-dev           # text, metrics
@@ -25,7 +25,8 @@ packages=(
   curl ca-certificates                    # get_ptb.sh
 )
 test_packages=(
-  python3-h5py                            # parameter files seen from outside
+  python3-h5py python3-xxhash hdf5-tools  # checkpoints seen, and forged, from outside
+  strace                                  # faults of the disk
   shellcheck                              # these scripts
 )
 

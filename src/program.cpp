@@ -3,18 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <optional>
-#include <system_error>
 
-#include "ptb_dist/comm/communicator.hpp"
-#include "ptb_dist/io/parameters_file.hpp"
-#include "ptb_dist/train/header.hpp"
+#include "commands.hpp"
+#include "ptb_dist/base/command_line.hpp"
+#include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/train/setup.hpp"
-#include "ptb_dist/train/threads.hpp"
-#include "ptb_dist/train/trainer.hpp"
 
 namespace ptb {
 namespace {
@@ -24,83 +19,6 @@ void print_error(const Error& error, const std::string& who) {
   for (const std::string& line : error.lines()) {
     std::fputs(fmt::format("ptb_dist: error: {}{}\n", who, line).c_str(), stderr);
   }
-}
-
-// A reader that has seen enough ("| head -1") is no error, a full disk is.
-void print(const std::string& text) {
-  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return;
-  if (errno == EPIPE) return;
-  throw Error(ExitCode::io, {.what = "cannot write",
-                             .where = "standard output",
-                             .why = std::generic_category().message(errno)});
-}
-
-void print_plan(const std::vector<std::string>& header, const std::vector<std::string>& warnings) {
-  for (const std::string& line : header) print(line + '\n');
-  for (const std::string& line : warnings) print(fmt::format("warning: {}\n", line));
-}
-
-int train(Session& session, const CommandLine& line, const BackendFactory& factory) {
-  // 1. The machine.
-  const Config& config = line.config.values;
-  const int threads = threads_of_this_rank(session, config);
-  std::unique_ptr<Backend> backend;
-  std::unique_ptr<Communicator> communicator;
-  session.on_every_rank([&] {
-    backend = factory({.name = config.backend,
-                       .precision = config.precision,
-                       .threads = threads,
-                       .host_rank = session.host_rank()});
-    communicator = make_communicator(config.comm, session, *backend);
-  });
-  require_same(session, "backend", backend->identity());
-
-  // 2. The text, and what follows from all of this.
-  const Corpus corpus = agreed_corpus(session, config);
-  Plan plan;
-  session.on_every_rank(
-      [&] { plan = make_plan(config, corpus, session.size(), size_of(backend->real_type())); });
-  std::vector<std::string> header;
-  session.on_root([&] {
-    header = header_lines(
-        line.config, corpus, plan,
-        fmt::format("{}, all-reduce: {}", backend->description(), communicator->name()));
-    if (line.action == CommandLine::Action::dry_run) print_plan(header, plan.warnings(config));
-  });
-  if (line.action == CommandLine::Action::dry_run) return 0;
-
-  // 3. The model, and all memory.
-  std::optional<Parameters> parameters;
-  session.on_every_rank([&] { parameters.emplace(*backend, plan.model); });
-  set_initial_parameters(session, config, *backend, *parameters);
-  Report report;  // silent; on rank 0 until all is well
-  std::optional<Trainer> trainer;
-  session.on_every_rank([&] {
-    trainer.emplace(TrainerParts{.config = config,
-                                 .plan = plan,
-                                 .corpus = corpus,
-                                 .session = session,
-                                 .communicator = *communicator,
-                                 .backend = *backend,
-                                 .parameters = *parameters,
-                                 .report = report});
-  });
-
-  // 4. The run.
-  session.on_root([&] {
-    report = begin_report(line.config, backend->real_type(), header, plan.warnings(config));
-  });
-  try {
-    trainer->run(line.max_windows);
-    session.on_root([&] {
-      if (config.save_parameters.empty()) return;
-      save_parameters(config.save_parameters, *backend, *parameters);
-    });
-  } catch (const Error& error) {
-    for (const std::string& text : error.lines()) report.error(text);
-    throw;
-  }
-  return 0;
 }
 
 int run(Session& session, const std::vector<std::string>& arguments,
@@ -115,11 +33,15 @@ int run(Session& session, const std::vector<std::string>& arguments,
     case CommandLine::Action::config:
       session.on_root([&] { print(to_toml(line.config)); });
       return 0;
+    case CommandLine::Action::checkpoint:
+      return checkpoint_command(session, line);
+    case CommandLine::Action::eval:
+      return eval_command(session, line, factory);
     case CommandLine::Action::dry_run:
     case CommandLine::Action::train:
       break;
   }
-  return train(session, line, factory);
+  return train_command(session, line, factory);
 }
 
 }  // namespace

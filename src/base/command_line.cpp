@@ -1,13 +1,13 @@
 #include "ptb_dist/base/command_line.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
-#include <limits>
 #include <utility>
 
+#include "base/flags.hpp"
 #include "ptb_dist/base/error.hpp"
 
 namespace ptb {
@@ -21,14 +21,7 @@ constexpr const char* kFooter =
     "the last one counts. Each key of a configuration file is the flag's name with\n"
     "underscores: max_grad_norm.";
 constexpr int kHelpColumn = 32;
-
-// The raw texts of the flags, in the order given; empty where a flag was not.
-struct Flags {
-  bool dry_run = false;
-  std::vector<std::string> config;
-  std::vector<std::string> max_windows;
-  std::vector<std::vector<std::string>> keys;  // in the schema's order
-};
+const std::vector<std::string> kCommands = {"train", "eval", "checkpoint", "config"};
 
 // Breaks the text at spaces; CLI11 indents what follows a line break.
 std::string wrapped(const std::string& text, std::size_t width) {
@@ -66,9 +59,14 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
   app.set_version_flag("--version", version_text, "version, libraries and git revision");
   const auto command = [&app](const char* name, const char* meaning) {
     // Flags are the program's own, before or after the command; so is --help.
-    app.add_subcommand(name, meaning)->group("Commands")->fallthrough()->set_help_flag();
+    CLI::App* const added = app.add_subcommand(name, meaning)->group("Commands")->fallthrough();
+    added->set_help_flag();
+    return added;
   };
   command("train", "train and report perplexity (this is also what no command means)");
+  command("eval", "perplexity of a checkpoint: eval --checkpoint FILE");
+  command("checkpoint", "look into checkpoints: checkpoint inspect|verify|diff FILE...")
+      ->add_option("arguments", flags.files, "inspect, verify or diff, and files");
   command("config", "print the resolved configuration as TOML that can be run again");
 
   const auto add = [&app](const std::string& names, std::vector<std::string>& texts,
@@ -83,6 +81,25 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
       ->type_name("N");
   app.add_flag("--dry-run", flags.dry_run,
                "say what would run (lanes, windows, parameters, bytes), and stop");
+  const auto add_to = [&add](const char* group, const char* flag, std::vector<std::string>& texts,
+                             const char* value, const char* help) {
+    add(flag, texts, wrapped(help, 100 - kHelpColumn))->type_name(value)->group(group);
+  };
+  constexpr const char* kRestart = "Stop and restart";
+  add_to(kRestart, "--resume", flags.resume, "auto|FILE",
+         "go on from the newest good checkpoint of --run-dir (auto; a fresh start if there is "
+         "none), or from the given one");
+  app.add_flag("--fresh", flags.fresh, "begin anew in --run-dir; what it holds is moved aside")
+      ->group(kRestart);
+  add_to(kRestart, "--override", flags.overridden, "KEY",
+         "with --resume: this key may differ from the checkpoint's (also \"data\"); several with "
+         "commas, or repeated");
+  add_to(kRestart, "--inject", flags.inject, "FAULT",
+         "a drill: kind@rank:window[:phase], kill, hang, slow or nan on a rank before a window of "
+         "the run, or in a phase (train, validation, test, save): kill@1:50; may be repeated");
+  constexpr const char* kEval = "Of the command eval";
+  add_to(kEval, "--checkpoint", flags.checkpoint, "FILE", "the checkpoint");
+  add_to(kEval, "--split", flags.split, "NAME", "valid or test; default test");
   flags.keys.resize(config_schema().size());
   for (std::size_t i = 0; i < config_schema().size(); ++i) {
     const Key& key = config_schema()[i];
@@ -93,8 +110,9 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
 }
 
 std::vector<std::string> flag_names() {
-  std::vector<std::string> names = {"--config", "--max-windows", "--dry-run", "--version",
-                                    "--help"};
+  std::vector<std::string> names = {"--config", "--max-windows", "--dry-run", "--resume",
+                                    "--fresh",  "--override",    "--inject",  "--checkpoint",
+                                    "--split",  "--version",     "--help"};
   for (const Key& key : config_schema()) {
     names.push_back(key.flag());
     if (!key.alias.empty()) names.push_back(key.alias);
@@ -114,55 +132,15 @@ std::vector<Complaint> unknown_arguments(const std::vector<std::string>& remaini
       complaints.push_back({.what = fmt::format("unknown flag \"{}\"", escaped(flag)),
                             .remedy = hint.empty() ? "ptb_dist --help lists all" : hint});
     } else if (!is_value) {
-      const std::string command = did_you_mean(argument, {"train", "config"});
-      complaints.push_back({.what = fmt::format("unexpected argument \"{}\"", escaped(argument)),
-                            .remedy = command.empty() ? "commands are train and config" : command});
+      const std::string command = did_you_mean(argument, kCommands);
+      complaints.push_back(
+          {.what = fmt::format("unexpected argument \"{}\"", escaped(argument)),
+           .remedy = command.empty() ? fmt::format("commands are {}", fmt::join(kCommands, ", "))
+                                     : command});
     }
     is_value = argument.starts_with('-') && equals == std::string::npos;
   }
   return complaints;
-}
-
-// The last text of a flag; the default if it was not given. Another flag in its place is no value.
-std::optional<std::string> last_text(const std::vector<std::string>& texts, const std::string& flag,
-                                     std::vector<Complaint>& complaints) {
-  if (texts.empty()) return std::nullopt;
-  if (!texts.back().starts_with("--")) return texts.back();
-  complaints.push_back(
-      {.what = flag, .why = fmt::format("has no value, \"{}\" follows", escaped(texts.back()))});
-  return std::nullopt;
-}
-
-std::optional<std::int64_t> parse_max_windows(const std::string& text,
-                                              std::vector<Complaint>& complaints) {
-  std::int64_t windows = 0;
-  const char* const end = text.data() + text.size();
-  const auto result = std::from_chars(text.data(), end, windows);
-  if (result.ec == std::errc() && result.ptr == end && windows > 0) return windows;
-  complaints.push_back({.what = "--max-windows",
-                        .why = fmt::format("\"{}\" is not a number of windows", escaped(text)),
-                        .remedy = fmt::format("give an integer from 1 to {}",
-                                              std::numeric_limits<std::int64_t>::max())});
-  return std::nullopt;
-}
-
-void resolve(CommandLine& line, const Flags& flags, std::vector<Complaint>& complaints) {
-  std::vector<std::pair<std::string, std::string>> overrides;
-  for (std::size_t i = 0; i < flags.keys.size(); ++i) {
-    const Key& key = config_schema()[i];
-    const auto text = last_text(flags.keys[i], key.flag(), complaints);
-    if (text) overrides.emplace_back(key.name, *text);
-  }
-  if (const auto text = last_text(flags.max_windows, "--max-windows", complaints)) {
-    line.max_windows = parse_max_windows(*text, complaints);
-  }
-  const auto name = last_text(flags.config, "--config", complaints);
-  try {
-    line.config = resolve_config(name.value_or("small"), overrides);
-  } catch (const Error& error) {
-    if (error.code() != ExitCode::usage) throw;
-    for (const std::string& text : error.lines()) complaints.push_back({.what = text});
-  }
 }
 
 }  // namespace
@@ -201,10 +179,13 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments,
   for (Complaint& complaint : unknown_arguments(app.remaining(true))) {
     complaints.push_back(std::move(complaint));
   }
-  resolve(line, flags, complaints);
-  if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
   if (flags.dry_run) line.action = CommandLine::Action::dry_run;
+  if (app.got_subcommand("eval")) line.action = CommandLine::Action::eval;
+  if (app.got_subcommand("checkpoint")) line.action = CommandLine::Action::checkpoint;
   if (app.got_subcommand("config")) line.action = CommandLine::Action::config;
+  read_flags(line, flags, complaints);
+  if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
+  line.arguments = arguments;
   return line;
 }
 

@@ -17,49 +17,56 @@ constexpr double kMaxTokens = 2147483647;            // token places and ids are
 // clang-format off
 const std::vector<Key> kSchema = {
     {.name = "init_scale", .group = "Model", .member = &Config::init_scale, .unit = "",
-     .meaning = "weights start uniform in [-init_scale, init_scale]", .low = 0, .high = 100},
+     .meaning = "weights start uniform in [-init_scale, init_scale]", .low = 0, .high = 100,
+     .is_mathematical = true},
     {.name = "num_layers", .group = "Model", .member = &Config::num_layers, .unit = "layers",
      .meaning = "LSTM layers between embedding and softmax", .low = 1,
-     .high = kMaxDropoutSites - 1},
+     .high = kMaxDropoutSites - 1, .is_mathematical = true, .is_shape = true},
     {.name = "num_steps", .group = "Model", .member = &Config::num_steps, .unit = "tokens",
      .meaning = "length of a window, and how far gradients reach back", .low = 1,
-     .high = kMaxSteps},
+     .high = kMaxSteps, .is_mathematical = true, .is_shape = true},
     {.name = "hidden_size", .group = "Model", .member = &Config::hidden_size, .unit = "units",
-     .meaning = "width of each LSTM layer and of the embedding", .low = 1, .high = kMaxUnits},
+     .meaning = "width of each LSTM layer and of the embedding", .low = 1, .high = kMaxUnits,
+     .is_mathematical = true, .is_shape = true},
     {.name = "vocab_size", .group = "Model", .member = &Config::vocab_size, .unit = "words",
-     .meaning = "rows of the embedding; a corpus may have fewer words", .low = 1, .high = 1 << 24},
+     .meaning = "rows of the embedding; a corpus may have fewer words", .low = 1, .high = 1 << 24,
+     .is_mathematical = true, .is_shape = true},
     {.name = "forget_bias", .group = "Model", .member = &Config::forget_bias, .unit = "",
-     .meaning = "added to the forget gate before its sigmoid", .low = -100, .high = 100},
+     .meaning = "added to the forget gate before its sigmoid", .low = -100, .high = 100,
+     .is_mathematical = true},
     {.name = "keep_prob", .group = "Model", .member = &Config::keep_prob, .unit = "",
      .meaning = "probability that dropout keeps a unit; 1: no dropout", .low = 0, .high = 1,
-     .low_is_open = true},
+     .low_is_open = true, .is_mathematical = true},
 
     {.name = "learning_rate", .group = "Schedule", .member = &Config::learning_rate, .unit = "",
-     .meaning = "step size in the first max_epoch epochs", .low = 0, .high = 1e12},
+     .meaning = "step size in the first max_epoch epochs", .low = 0, .high = 1e12,
+     .is_mathematical = true},
     {.name = "lr_decay", .group = "Schedule", .member = &Config::lr_decay, .unit = "",
      .meaning = "the learning rate's factor for each later epoch", .low = 0, .high = 1,
-     .low_is_open = true},
+     .low_is_open = true, .is_mathematical = true},
     {.name = "max_epoch", .group = "Schedule", .member = &Config::max_epoch, .unit = "epochs",
-     .meaning = "how long the learning rate stays full", .low = 0, .high = kMaxEpochs},
+     .meaning = "how long the learning rate stays full", .low = 0, .high = kMaxEpochs,
+     .is_mathematical = true},
     {.name = "max_max_epoch", .group = "Schedule", .member = &Config::max_max_epoch,
      .unit = "epochs", .meaning = "length of the run", .low = 0, .high = kMaxEpochs,
      .alias = "--epochs"},
     {.name = "max_grad_norm", .group = "Schedule", .member = &Config::max_grad_norm, .unit = "",
      .meaning = "the gradient is scaled down to this norm, over all parameters", .low = 0,
-     .high = 1e12, .low_is_open = true},
+     .high = 1e12, .low_is_open = true, .is_mathematical = true},
     {.name = "batch_size", .group = "Schedule", .member = &Config::batch_size, .unit = "lanes",
      .meaning = "parallel lanes through the text, of all ranks together (strong scaling) or of "
                 "each rank (weak)",
-     .low = 1, .high = kMaxLanes},
+     .low = 1, .high = kMaxLanes, .is_mathematical = true, .is_shape = true},
     {.name = "seed", .group = "Schedule", .member = &Config::seed, .unit = "",
-     .meaning = "of the random initial weights and of dropout", .low = 0, .high = kAnyWhole},
+     .meaning = "of the random initial weights and of dropout", .low = 0, .high = kAnyWhole,
+     .is_mathematical = true},
 
     {.name = "data", .group = "Data", .member = &Config::data, .unit = "",
      .meaning = "folder with ptb.{train,valid,test}.txt, or \"synthetic\" for the built-in corpus; "
                 "empty: $PTB_DATA, then data/ptb"},
     {.name = "eval_lanes", .group = "Data", .member = &Config::eval_lanes, .unit = "lanes",
      .meaning = "lanes through the validation text, whatever the batch", .low = 1,
-     .high = kMaxLanes},
+     .high = kMaxLanes, .is_mathematical = true},
     {.name = "synthetic_tokens", .group = "Data", .member = &Config::synthetic_tokens,
      .unit = "tokens", .meaning = "size of the built-in corpus's training split", .low = 100,
      .high = kMaxTokens},
@@ -87,13 +94,22 @@ const std::vector<Key> kSchema = {
      .high = 1e7, .low_is_open = true},
 
     {.name = "run_dir", .group = "Output", .member = &Config::run_dir, .unit = "",
-     .meaning = "folder for config.toml, log.txt and metrics.jsonl; empty: "
+     .meaning = "folder for checkpoints, config.toml, log.txt and metrics.jsonl; empty: "
                 "runs/<config>-<date>-<time>"},
     {.name = "metrics_windows", .group = "Output", .member = &Config::metrics_windows,
      .unit = "windows", .meaning = "from one record in metrics.jsonl to the next", .low = 1,
      .high = kMaxTokens},
     {.name = "save_parameters", .group = "Output", .member = &Config::save_parameters, .unit = "",
      .meaning = "HDF5 file for the parameters at the end; empty: none"},
+    {.name = "checkpoint_minutes", .group = "Output", .member = &Config::checkpoint_minutes,
+     .unit = "minutes", .meaning = "from one checkpoint to the next, besides that of every epoch; "
+                                   "0: not by the clock", .low = 0, .high = 1e6},
+    {.name = "checkpoint_windows", .group = "Output", .member = &Config::checkpoint_windows,
+     .unit = "windows", .meaning = "from one checkpoint to the next, besides that of every epoch; "
+                                   "0: not by their number", .low = 0, .high = kMaxTokens},
+    {.name = "keep_checkpoints", .group = "Output", .member = &Config::keep_checkpoints,
+     .unit = "files", .meaning = "how many of the newest checkpoints stay, besides the best",
+     .low = 1, .high = kMaxTokens},
 };
 // clang-format on
 
@@ -143,6 +159,15 @@ std::string Key::allowed() const {
   }
   return low_is_open ? fmt::format("a number above {:g}, up to {:g}", low, high)
                      : fmt::format("a number from {:g} to {:g}", low, high);
+}
+
+Config mathematical(const Config& config) {
+  Config result;
+  for (const Key& key : kSchema) {
+    if (!key.is_mathematical) continue;
+    std::visit([&](const auto& member) { result.*member = config.*member; }, key.member);
+  }
+  return result;
 }
 
 std::string toml_value(const Config& config, const Key& key) {

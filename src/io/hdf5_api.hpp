@@ -51,8 +51,13 @@ inline std::string last_error() {
 struct Subject {
   ExitCode code;
   std::string what;
-  std::string where;  // file, or file:object
-  std::string remedy;
+  std::string where{};  // file, or file:object
+  std::string remedy{};
+
+  // An object of this file.
+  Subject at(const std::string& object) const {
+    return {.code = code, .what = what, .where = where + ':' + object, .remedy = remedy};
+  }
 
   Error error(const std::string& why) const {
     return Error(code, {.what = what, .where = where, .why = why, .remedy = remedy});

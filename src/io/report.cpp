@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <string_view>
+
+#include "io/json_api.hpp"
 
 namespace ptb {
 namespace {
@@ -46,6 +48,13 @@ std::string definition(const Perplexity& perplexity, double seconds) {
   return fmt::format("{}, {} {}, {} predicted tokens, {:.1f} s", perplexity.split, perplexity.lanes,
                      perplexity.lanes == 1 ? "lane" : "lanes", perplexity.predicted_tokens,
                      seconds);
+}
+
+// "Test Perplexity", as in the tutorial
+std::string title(const Perplexity& perplexity) {
+  std::string split = perplexity.split;
+  split.front() = static_cast<char>(std::toupper(split.front()));
+  return split + " Perplexity";
 }
 
 // --- records as programs read them ---
@@ -129,6 +138,11 @@ class ProgressBar {
 
 double Perplexity::value() const {
   return std::exp(cross_entropy / static_cast<double>(predicted_tokens));
+}
+
+std::string perplexity_line(const Perplexity& perplexity, double seconds) {
+  return fmt::format("{}: {}  ({})", title(perplexity), perplexity_text(perplexity.value()),
+                     definition(perplexity, seconds));
 }
 
 struct Report::Sinks {
@@ -216,12 +230,11 @@ void Report::progress(const ProgressRecord& progress) {
 
 void Report::epoch_ends(const EpochRecord& epoch) {
   if (!sinks_) return;
-  sinks_->line(fmt::format("Epoch: {} Train Perplexity: {}  ({}, {:.0f} wps)", epoch.epoch + 1,
-                           perplexity_text(epoch.train.value()),
+  sinks_->line(fmt::format("Epoch: {} {}: {}  ({}, {:.0f} wps)", epoch.epoch + 1,
+                           title(epoch.train), perplexity_text(epoch.train.value()),
                            definition(epoch.train, epoch.seconds), epoch.words_per_second));
-  sinks_->line(fmt::format("Epoch: {} Valid Perplexity: {}  ({})", epoch.epoch + 1,
-                           perplexity_text(epoch.valid.value()),
-                           definition(epoch.valid, epoch.valid_seconds)));
+  sinks_->line(fmt::format("Epoch: {} {}", epoch.epoch + 1,
+                           perplexity_line(epoch.valid, epoch.valid_seconds)));
 
   // One flat record for each split, so that a column is a curve.
   const Record common{{"kind", "epoch"},
@@ -239,17 +252,20 @@ void Report::epoch_ends(const EpochRecord& epoch) {
   sinks_->record(valid);
 }
 
-void Report::test(const Perplexity& perplexity, double seconds, double bound) {
+void Report::test(const TestRecord& test) {
   if (!sinks_) return;
-  sinks_->line(fmt::format("Test Perplexity: {}  ({})", perplexity_text(perplexity.value()),
-                           definition(perplexity, seconds)));
-  Record record{{"kind", "test"}};
-  add(record, perplexity, sinks_->digits);
-  if (bound > 0) {
-    sinks_->line(fmt::format("no model can beat {:.1f} on this source", bound));
-    record["perplexity_bound"] = bound;
+  const bool is_best = std::string_view(test.weights) == "best";
+  const std::string whose =
+      is_best ? fmt::format("Best epoch by validation: {}; its ", test.epoch + 1) : "";
+  sinks_->line(whose + perplexity_line(test.perplexity, test.seconds));
+  Record record{{"kind", "test"}, {"weights", test.weights}};
+  if (test.epoch >= 0) record["epoch"] = test.epoch;
+  add(record, test.perplexity, sinks_->digits);
+  if (test.bound > 0) {
+    sinks_->line(fmt::format("no model can beat {:.1f} on this source", test.bound));
+    record["perplexity_bound"] = test.bound;
   }
-  record["seconds"] = seconds;
+  record["seconds"] = test.seconds;
   sinks_->record(record);
 }
 

@@ -19,6 +19,13 @@ std::uint64_t next_version() {
 
 }  // namespace
 
+ModelShape shape_of(const Config& config) {
+  return {.vocab_size = config.vocab_size,
+          .hidden_size = config.hidden_size,
+          .num_layers = static_cast<int>(config.num_layers),
+          .cell = {.kind = CellKind::lstm, .forget_bias = config.forget_bias}};
+}
+
 ParameterTable::ParameterTable(const ModelShape& shape) {
   const std::int64_t V = shape.vocab_size;
   const std::int64_t H = shape.hidden_size;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/train/evaluator.hpp"
 
 namespace ptb {
@@ -13,6 +14,10 @@ namespace {
 
 // Lanes of a rank below which more ranks hardly help.
 constexpr int kFewLanes = 8;
+
+// Of a file that is being saved: HDF5's own, and the bytes that a thread brings to the disk while
+// the next file may be begun.
+constexpr int kCopiesOfSave = 2;
 
 // "1.5 MB": decimal units, as for messages on a wire.
 std::string bytes_text(std::int64_t bytes) {
@@ -88,9 +93,9 @@ std::string dealing(const Plan& plan) {
   return text;
 }
 
-int global_lanes(const Config& config, int ranks) {
-  const auto batch_size = static_cast<int>(config.batch_size);
-  if (config.scaling == "weak") {
+int global_lanes(const Config& config, int ranks, int kept_lanes) {
+  const auto batch_size = kept_lanes > 0 ? kept_lanes : static_cast<int>(config.batch_size);
+  if (config.scaling == "weak" && kept_lanes == 0) {
     if (config.batch_size * ranks > kMaxLanes) {
       throw Error(ExitCode::usage,
                   {.what = "too many lanes",
@@ -118,22 +123,19 @@ int global_lanes(const Config& config, int ranks) {
 
 LaneSlice Plan::lanes_of(int rank) const { return deal_lanes(global_lanes, rank, ranks); }
 
-Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes) {
+Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes,
+               int kept_lanes) {
   Plan plan;
-  plan.model = {.vocab_size = config.vocab_size,
-                .hidden_size = config.hidden_size,
-                .num_layers = static_cast<int>(config.num_layers),
-                .cell = {.kind = CellKind::lstm, .forget_bias = config.forget_bias}};
+  plan.model = shape_of(config);
   plan.ranks = ranks;
-  plan.global_lanes = global_lanes(config, ranks);
+  plan.global_lanes = global_lanes(config, ranks, kept_lanes);
   plan.num_steps = static_cast<int>(config.num_steps);
   plan.epochs = static_cast<int>(config.max_max_epoch);
 
   const Lanes train(corpus.split(Split::train), plan.global_lanes, plan.num_steps, "train");
   // Made here only for their complaints about a split that is too short.
-  const Lanes valid(corpus.split(Split::valid), static_cast<int>(config.eval_lanes), plan.num_steps,
-                    "valid");
-  const Lanes test(corpus.split(Split::test), 1, plan.num_steps, "test", Remainder::keep);
+  [[maybe_unused]] const Lanes valid = valid_lanes(corpus, config);
+  [[maybe_unused]] const Lanes test = test_lanes(corpus);
   plan.windows_per_epoch = train.windows();
   plan.train_tokens_per_epoch = train.predicted_tokens();
 
@@ -146,6 +148,8 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_
   plan.parameter_bytes = real * plan.parameters;
   plan.all_reduce_bytes = ranks == 1 ? 0 : real * (table.dense_elements() + plan.max_rows * H);
   plan.rank_bytes = memory_of_rank(plan, config, real);
+  plan.checkpoint_bytes =
+      checkpoint_bytes(table, 2 * plan.model.num_layers * plan.global_lanes * H, real_bytes);
   const auto h = static_cast<double>(H);
   const double kernels = plan.model.num_layers * 2 * h * gate_count(plan.model.cell.kind) * h;
   // A product of [m,k] by [k,n] is 2·m·k·n operations; backward takes two of the same size.
@@ -169,6 +173,9 @@ std::vector<std::string> Plan::lines(const Config& config) const {
   lines.push_back(
       fmt::format("Memory: about {} per rank (without the corpus); {:.2f} MFLOP per word",
                   bytes_text(rank_bytes), flops_per_word / 1e6));
+  lines.push_back(fmt::format("Checkpoint: about {}; while one is saved rank 0 needs {} more",
+                              bytes_text(checkpoint_bytes),
+                              bytes_text(kCopiesOfSave * checkpoint_bytes)));
   if (config.scaling == "strong" && ranks > 1 && lanes_of(ranks - 1).count < kFewLanes) {
     lines.push_back(fmt::format(
         "Note: with fewer than {} lanes a rank reads all weights for few rows and exchanges all "

@@ -17,19 +17,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kSynthetic = "synthetic";
 
-template <class T>
-void broadcast_value(Session& session, T& value) {
-  session.broadcast(std::as_writable_bytes(std::span(&value, 1)));
-}
-
-template <class T>
-void broadcast_values(Session& session, std::vector<T>& values) {
-  std::uint64_t count = values.size();
-  broadcast_value(session, count);
-  values.resize(count);
-  session.broadcast(std::as_writable_bytes(std::span(values)));
-}
-
 // read_corpus, whose complaints know the folder but not who chose it.
 Corpus read_chosen_corpus(const CorpusPlace& chosen, const Config& config) {
   try {
@@ -66,8 +53,10 @@ CommandLine agreed_command_line(Session& session, const std::vector<std::string>
   std::string values = to_toml(line.config);
   broadcast_value(session, line.action);
   broadcast_value(session, max_windows);
+  broadcast_values(session, line.faults);
   session.broadcast(name);
   session.broadcast(values);
+  session.broadcast(line.split);
   if (session.is_root()) return line;
   if (max_windows >= 0) line.max_windows = max_windows;
   line.config = config_from_toml(values, name, "the configuration of rank 0");
@@ -120,6 +109,10 @@ void set_initial_parameters(Session& session, const Config& config, Backend& bac
     return;
   }
   session.on_root([&] { load_parameters(config.init_from, backend, parameters); });
+  share_parameters(session, backend, parameters);
+}
+
+void share_parameters(Session& session, Backend& backend, Parameters& parameters) {
   std::vector<std::byte> values(parameters.slab().bytes());
   backend.download(parameters.slab(), values);
   session.broadcast(std::span(values));
@@ -127,20 +120,13 @@ void set_initial_parameters(Session& session, const Config& config, Backend& bac
   parameters.touch();
 }
 
-Report begin_report(const ResolvedConfig& resolved, ElementType real,
-                    const std::vector<std::string>& header,
-                    const std::vector<std::string>& warnings) {
-  const Config& config = resolved.values;
-  const RunDirectory directory(config.run_dir, resolved.name);
+Report begin_report(const ResolvedConfig& config, const RunDirectory& directory, ElementType real) {
   // Before the folder holds a run, so that it can be given again.
-  if (!config.save_parameters.empty()) check_can_save_parameters(config.save_parameters);
-  directory.keep(repeatable(resolved));
-  Report report(directory, static_cast<int>(config.metrics_windows),
+  const std::string& to_save = config.values.save_parameters;
+  if (!to_save.empty()) check_can_save_parameters(to_save);
+  directory.keep(repeatable(config));
+  return Report(directory, static_cast<int>(config.values.metrics_windows),
                 real == ElementType::f64 ? 17 : 9);
-  for (const std::string& line : header) report.line(line);
-  for (const std::string& line : warnings) report.warning(line);
-  report.line(fmt::format("Run directory: {}", directory.path().string()));
-  return report;
 }
 
 }  // namespace ptb

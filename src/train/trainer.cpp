@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
+
+#include "ptb_dist/base/stop.hpp"
 
 namespace ptb {
 namespace {
@@ -14,6 +18,8 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
@@ -36,13 +42,15 @@ Trainer::Trainer(const TrainerParts& parts)
       backend_(parts.backend),
       parameters_(parts.parameters),
       report_(parts.report),
+      checkpointer_(parts.checkpointer),
+      faults_(parts.faults),
+      checkpoint_windows_(parts.config.checkpoint_windows),
       schedule_{.learning_rate = parts.config.learning_rate,
                 .lr_decay = parts.config.lr_decay,
                 .max_epoch = static_cast<int>(parts.config.max_epoch)},
       train_lanes_(corpus_.split(Split::train), plan_.global_lanes, plan_.num_steps, "train"),
-      valid_lanes_(corpus_.split(Split::valid), static_cast<int>(parts.config.eval_lanes),
-                   plan_.num_steps, "valid"),
-      test_lanes_(corpus_.split(Split::test), 1, kTestSteps, "test", Remainder::keep),
+      valid_lanes_(valid_lanes(corpus_, parts.config)),
+      test_lanes_(test_lanes(corpus_)),
       model_(backend_, parameters_),
       sgd_(backend_, parts.config.max_grad_norm),
       validation_(backend_, model_, parts.session, communicator_, plan_.model, valid_lanes_,
@@ -51,40 +59,84 @@ Trainer::Trainer(const TrainerParts& parts)
             Evaluator::Sharing::positions, "test"),
       group_(parts, plan_.lanes_of(parts.session.rank())),
       gradients_(backend_, plan_.model, plan_.max_rows),
-      loss_(backend_.allocate(ElementType::f64, {1})) {}
+      sums_(backend_.allocate(ElementType::f64, {3})) {}
 
-void Trainer::run(std::optional<std::int64_t> max_windows) {
-  const std::int64_t whole_run = std::int64_t{plan_.epochs} * plan_.windows_per_epoch;
-  last_step_ = std::min(max_windows.value_or(whole_run), whole_run);
-  while (progress_.step < last_step_) {
+void Trainer::go_on(const Progress& progress, const HostState& state) {
+  const bool is_beyond = progress.epoch > plan_.epochs ||
+                         (progress.epoch == plan_.epochs && progress.window > 0) ||
+                         progress.window > plan_.windows_per_epoch;
+  if (is_beyond) {
+    throw AgreedError(
+        ExitCode::bad_data,
+        {.what = "the checkpoint lies beyond the end of this run",
+         .why = fmt::format("it has done {} epochs and {} windows; this run has {} epochs of {} "
+                            "windows",
+                            progress.epoch, progress.window, plan_.epochs, plan_.windows_per_epoch),
+         .remedy = "raise --epochs"});
+  }
+  progress_ = progress;
+  const auto layers = static_cast<std::size_t>(plan_.model.num_layers);
+  const std::size_t layer_bytes = state.h.size() / layers;  // [B,H]
+  const std::size_t lane_bytes = layer_bytes / static_cast<std::size_t>(plan_.global_lanes);
+  const std::size_t first = lane_bytes * static_cast<std::size_t>(group_.lanes.first);
+  const std::size_t count = lane_bytes * static_cast<std::size_t>(group_.lanes.count);
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    const auto index = static_cast<std::int64_t>(layer);
+    const auto lanes_of = [&](const std::vector<std::byte>& all) {
+      return std::span(all).subspan(layer * layer_bytes + first, count);
+    };
+    backend_.upload(group_.state.h[index], lanes_of(state.h));
+    backend_.upload(group_.state.c[index], lanes_of(state.c));
+  }
+}
+
+Trainer::End Trainer::run(std::optional<std::int64_t> max_windows) {
+  const std::int64_t limit = max_windows.value_or(std::numeric_limits<std::int64_t>::max());
+  last_step_ = std::min(limit, std::int64_t{plan_.epochs} * plan_.windows_per_epoch);
+  while (progress_.epoch < plan_.epochs && progress_.step < limit) {
     begin_epoch();
-    while (progress_.window < plan_.windows_per_epoch && progress_.step < last_step_) {
-      advance_window();
+    while (progress_.window < plan_.windows_per_epoch && progress_.step < limit) {
+      const StepResult result = advance_window();
+      if (result.is_stop_wanted) return leave(End::stopped);
+      // The end of an epoch is saved after its validation, which is part of it.
+      const bool is_epoch_over = progress_.window == plan_.windows_per_epoch;
+      if (result.is_save_wanted && !is_epoch_over) save(false);
     }
-    if (progress_.step == max_windows) break;
-    finish_epoch();
-    ++progress_.epoch;
+    if (progress_.step >= limit) return leave(End::at_max_windows);
+    if (!finish_epoch()) return leave(End::stopped);
   }
-  if (max_windows && *max_windows <= whole_run) {
-    report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
-    return;
-  }
-  const Clock::time_point start = Clock::now();
-  const Perplexity test = test_.run();
-  report_.test(test, seconds_since(start), corpus_.perplexity_bound.value_or(0));
+  if (progress_.epoch < plan_.epochs) return leave(End::at_max_windows);
+  return test("final", progress_.epoch - 1) ? End::finished : leave(End::stopped);
 }
 
 void Trainer::begin_epoch() {
-  group_.state.reset(backend_);
-  progress_ = {.epoch = progress_.epoch, .step = progress_.step};
+  if (progress_.window == 0) group_.state.reset(backend_);
+  seconds_ = 0;
+  timed_windows_ = 0;
   report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
 }
 
-void Trainer::advance_window() {
+// The end is saved even where nothing has changed since the last save: it may be of another step.
+Trainer::End Trainer::leave(End end) {
+  save(false);
+  checkpointer_.finish();
+  if (end == End::at_max_windows) {
+    report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
+  } else {
+    const std::string signal = stop_signal().empty() ? "a signal to another rank" : stop_signal();
+    report_.line(fmt::format("Stopped by {}; windows done: {}; go on with --resume auto", signal,
+                             progress_.step));
+  }
+  return end;
+}
+
+Trainer::StepResult Trainer::advance_window() {
   const Clock::time_point start = Clock::now();
+  faults_.at(Fault::Phase::train, progress_.step);
   train_step();
-  const StepResult result = last_result();
-  progress_.seconds += seconds_since(start);
+  StepResult result = last_result();
+  seconds_ += seconds_since(start);
+  ++timed_windows_;
   progress_.cross_entropy += result.cross_entropy;
   report_window(result);
   if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.gradient_norm)) {
@@ -94,6 +146,9 @@ void Trainer::advance_window() {
   }
   ++progress_.window;
   ++progress_.step;
+  const bool is_due = checkpoint_windows_ > 0 && progress_.step % checkpoint_windows_ == 0;
+  result.is_save_wanted = result.is_save_wanted || is_due;
+  return result;
 }
 
 void Trainer::train_step() {
@@ -102,10 +157,14 @@ void Trainer::train_step() {
   group_.batch.load(backend_, group_.window);
   backend_.set_step({progress_.epoch, progress_.window, learning_rate()});
 
-  // 2. Forward: tokens to cross-entropy, its sum over the ranks under way.
+  // 2. Forward: tokens to cross-entropy, its sum over the ranks under way, with what they wish.
   backend_.prepare(parameters_.weights());
-  model_.forward(group_.batch, group_.state, group_.workspace, loss_);
-  std::vector<Reduction> sums{communicator_.all_reduce(loss_, backend_.record(), "the loss")};
+  model_.forward(group_.batch, group_.state, group_.workspace, sums_.slice(0, 1));
+  if (faults_.spoils(progress_.step))
+    backend_.upload(sums_.slice(0, 1), std::as_bytes(std::span(&kNaN, 1)));
+  const std::array wishes{is_stop_requested() ? 1.0 : 0.0, checkpointer_.is_wanted() ? 1.0 : 0.0};
+  backend_.upload(sums_.slice(1, 2), std::as_bytes(std::span(wishes)));
+  std::vector<Reduction> sums{communicator_.all_reduce(sums_, backend_.record(), "the loss")};
 
   // 3. Backward, segment by segment; each part of the gradient leaves as soon as it is complete.
   int index = 0;
@@ -122,31 +181,66 @@ void Trainer::train_step() {
   // 5. Global-norm clip, and the step.
   sgd_.step(parameters_,
             {.embedding = embedding_rows(group_.batch, gradients_), .dense = gradients_.dense()},
-            loss_);
+            sums_.slice(0, 1));
 }
 
 // The only place of a step where the host waits for the backend.
 Trainer::StepResult Trainer::last_result() {
-  return {download_scalar(backend_, loss_), download_scalar(backend_, sgd_.norm())};
+  std::array<double, 3> sums{};
+  backend_.download(sums_, std::as_writable_bytes(std::span(sums)));
+  return {.cross_entropy = sums[0],
+          .gradient_norm = download_scalar(backend_, sgd_.norm()),
+          .is_stop_wanted = sums[1] > 0,
+          .is_save_wanted = sums[2] > 0};
 }
 
-void Trainer::finish_epoch() {
+void Trainer::save(bool is_best) {
+  checkpointer_.save(progress_, group_.state, group_.lanes, is_best);
+}
+
+bool Trainer::finish_epoch() {
+  faults_.at(Fault::Phase::validation, progress_.step);
   const Clock::time_point start = Clock::now();
-  const Perplexity valid = validation_.run();
+  const std::optional<Perplexity> valid = validation_.run();
+  if (!valid) return false;
+  const Perplexity train = train_perplexity(progress_.window);
   report_.epoch_ends({.epoch = progress_.epoch,
                       .step = progress_.step,
                       .learning_rate = learning_rate(),
-                      .train = train_perplexity(progress_.window),
-                      .valid = valid,
-                      .seconds = progress_.seconds,
+                      .train = train,
+                      .valid = *valid,
+                      .seconds = seconds_,
                       .valid_seconds = seconds_since(start),
-                      .words_per_second = words_per_second(progress_.window)});
+                      .words_per_second = static_cast<double>(words(timed_windows_)) / seconds_});
   // Gates saturate, so a model can be lost with a finite cost: e^cost is then more than a double.
-  if (!std::isfinite(valid.value())) {
+  if (!std::isfinite(valid->value())) {
     throw diverged(fmt::format("after epoch {}", progress_.epoch + 1),
-                   fmt::format("validation perplexity {}", valid.value()));
+                   fmt::format("validation perplexity {}", valid->value()));
   }
+  progress_.history.push_back(
+      {.learning_rate = learning_rate(), .train = train.value(), .valid = valid->value()});
+  ++progress_.epoch;
+  progress_.window = 0;
+  progress_.cross_entropy = 0;
+  group_.state.reset(backend_);
+  save(progress_.best_epoch() == progress_.epoch - 1);
+  return true;
 }
+
+bool Trainer::test(const char* weights, int epoch) {
+  faults_.at(Fault::Phase::test, progress_.step);
+  const Clock::time_point start = Clock::now();
+  const std::optional<Perplexity> result = test_.run();
+  if (!result) return false;
+  report_.test({.perplexity = *result,
+                .weights = weights,
+                .epoch = epoch,
+                .seconds = seconds_since(start),
+                .bound = corpus_.perplexity_bound.value_or(0)});
+  return true;
+}
+
+bool Trainer::test_best() { return test("best", progress_.best_epoch()); }
 
 // Every rank has the same sums, so every rank leaves at the same place.
 AgreedError Trainer::diverged(const std::string& when, const std::string& why) const {
@@ -167,16 +261,16 @@ void Trainer::report_window(const StepResult& result) {
   report_.window(record);
   if (!is_progress_window()) return;
   const int done = progress_.window + 1;
-  const double speed = words_per_second(done);
+  const double speed = static_cast<double>(words(timed_windows_)) / seconds_;
   const auto windows_left = static_cast<double>(last_step_ - progress_.step - 1);
   report_.progress(
       {.window = record,
        .epoch_fraction = static_cast<double>(progress_.window) / plan_.windows_per_epoch,
        .train = train_perplexity(done),
-       .seconds = progress_.seconds,
+       .seconds = seconds_,
        .words_per_second = speed,
        .flops = plan_.flops_per_word * speed,
-       .seconds_left = windows_left * progress_.seconds / done});
+       .seconds_left = windows_left * seconds_ / timed_windows_});
 }
 
 // The tutorial's rule; an epoch too short for it reports the last window of each tenth.
@@ -187,15 +281,15 @@ bool Trainer::is_progress_window() const {
   return std::int64_t{w + 1} * 10 / windows > std::int64_t{w} * 10 / windows;
 }
 
+std::int64_t Trainer::words(int windows) const {
+  return std::int64_t{windows} * plan_.num_steps * plan_.global_lanes;
+}
+
 Perplexity Trainer::train_perplexity(int windows) const {
   return {.split = "train",
           .lanes = plan_.global_lanes,
-          .predicted_tokens = std::int64_t{windows} * plan_.num_steps * plan_.global_lanes,
+          .predicted_tokens = words(windows),
           .cross_entropy = progress_.cross_entropy};
-}
-
-double Trainer::words_per_second(int windows) const {
-  return static_cast<double>(train_perplexity(windows).predicted_tokens) / progress_.seconds;
 }
 
 }  // namespace ptb

@@ -172,6 +172,54 @@ BOOST_AUTO_TEST_CASE(build_information_names_every_part) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_run_that_goes_on) {
+  const CommandLine line = parse(
+      "--run-dir r --resume auto --override lr_decay,max-epoch "
+      "--override data --seed 3");
+  BOOST_TEST(line.resume == "auto");
+  BOOST_TEST((line.overridden == std::vector<std::string>{"lr_decay", "max_epoch", "data"}));
+  BOOST_TEST(line.arguments.size() == 10u);
+  BOOST_TEST(parse("--resume a/checkpoints/b.h5").resume == "a/checkpoints/b.h5");
+  BOOST_TEST(parse("--run-dir r --fresh").is_fresh);
+
+  BOOST_TEST(contains(only_line("--resume auto"), "no --run-dir"));
+  BOOST_TEST(contains(only_line("--fresh"), "no --run-dir"));
+  BOOST_TEST(contains(only_line("--run-dir r --fresh --resume auto"), "the opposite"));
+  BOOST_TEST(contains(only_line("--override seed"), "use it with --resume"));
+  BOOST_TEST(contains(only_line("--resume a.h5 --override hidden_size"), "have the shape of"));
+  BOOST_TEST(contains(only_line("--resume a.h5 --override threads"), "no key that a checkpoint"));
+}
+
+BOOST_AUTO_TEST_CASE(faults) {
+  const CommandLine line = parse("--inject kill@1:50 --inject slow@0:7:save");
+  BOOST_TEST_REQUIRE(line.faults.size() == 2u);
+  BOOST_TEST(line.faults[0].text() == "kill@1:50:train");
+  BOOST_TEST(line.faults[1].text() == "slow@0:7:save");
+  for (const char* wrong : {"kill", "kill@1", "kill@1:", "kill@x:5", "kill@1:-5", "die@1:5",
+                            "kill@1:5:lunch", "kill@1:5:", "nan@1:5:save", "kill@1:5:save:more"}) {
+    BOOST_TEST(!parse_fault(wrong), wrong);
+    BOOST_TEST(contains(only_line(std::string("--inject ") + wrong), "is no fault"));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(commands_about_checkpoints) {
+  const CommandLine line = parse("eval --checkpoint c.h5 --split valid");
+  BOOST_TEST((line.action == Action::eval));
+  BOOST_TEST(line.checkpoint == "c.h5");
+  BOOST_TEST(line.split == "valid");
+  BOOST_TEST(contains(only_line("eval"), "no checkpoint is given"));
+  BOOST_TEST(contains(only_line("eval --checkpoint c.h5 --split train"), "one of valid, test"));
+  BOOST_TEST(contains(only_line("--checkpoint c.h5"), "of the command eval alone"));
+
+  BOOST_TEST((parse("checkpoint verify a.h5 b.h5").files ==
+              std::vector<std::string>{"verify", "a.h5", "b.h5"}));
+  BOOST_TEST((parse("checkpoint diff a.h5 b.h5").action == Action::checkpoint));
+  for (const char* wrong :
+       {"checkpoint", "checkpoint verify", "checkpoint diff a.h5", "checkpoint look a.h5"}) {
+    BOOST_TEST(contains(only_line(wrong), "inspect|verify FILE"), wrong);
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace

@@ -44,7 +44,7 @@ Written written_by(const std::function<void(Report&)>& work, int metrics_windows
   const int errors = ::open((scratch / "err").c_str(), flags, 0600);
   ::dup2(output, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
-  const RunDirectory directory(scratch / "run", "small");
+  const RunDirectory directory(scratch / "run", "small", RunDirectory::Purpose::start);
   {
     Report report(directory, metrics_windows, loss_digits);
     work(report);
@@ -101,7 +101,8 @@ BOOST_AUTO_TEST_CASE(lines_are_those_of_the_tutorial) {
     report.epoch_begins(0, 1.0, 2323);
     report.progress(progress());
     report.epoch_ends(epoch());
-    report.test(perplexity("test", 1, 82'429, 115.123), 9.84, 0);
+    report.test(
+        {.perplexity = perplexity("test", 1, 82'429, 115.123), .epoch = 12, .seconds = 9.84});
   });
   BOOST_TEST(written.output ==
              "hello\n"
@@ -117,9 +118,21 @@ BOOST_AUTO_TEST_CASE(lines_are_those_of_the_tutorial) {
   BOOST_TEST(written.errors == "");
 }
 
+BOOST_AUTO_TEST_CASE(the_best_weights_are_told_apart) {
+  const Written written = written_by([](Report& report) {
+    report.test({.perplexity = perplexity("test", 1, 99, 70), .weights = "best", .epoch = 8});
+  });
+  BOOST_TEST(written.output ==
+             "Best epoch by validation: 9; its Test Perplexity: 70.000"
+             "  (test, 1 lane, 99 predicted tokens, 0.0 s)\n");
+  BOOST_TEST(written.records.at(0)["weights"] == "best");
+  BOOST_TEST(written.records.at(0)["epoch"] == 8);
+}
+
 BOOST_AUTO_TEST_CASE(the_bound_of_a_source_is_told) {
-  const Written written =
-      written_by([](Report& report) { report.test(perplexity("test", 1, 99, 70), 1, 61.34); });
+  const Written written = written_by([](Report& report) {
+    report.test({.perplexity = perplexity("test", 1, 99, 70), .bound = 61.34});
+  });
   BOOST_TEST(written.log.find("no model can beat 61.3 on this source\n") != std::string::npos);
   BOOST_TEST(written.records.at(0)["perplexity_bound"] == 61.34);
 }
@@ -166,7 +179,8 @@ BOOST_AUTO_TEST_CASE(records_hold_the_fields_of_the_contract) {
     report.window(window(2563, 94.25));
     report.progress(progress());
     report.epoch_ends(epoch());
-    report.test(perplexity("test", 1, 82'429, 115.123), 9.84, 0);
+    report.test(
+        {.perplexity = perplexity("test", 1, 82'429, 115.123), .epoch = 12, .seconds = 9.84});
   });
   const json expected = json::parse(R"([
     {"kind": "window", "epoch": 1, "window": 240, "step": 2563, "loss": 94.25,
@@ -180,7 +194,7 @@ BOOST_AUTO_TEST_CASE(records_hold_the_fields_of_the_contract) {
      "words_per_second": 9120.0},
     {"kind": "epoch", "epoch": 0, "step": 2323, "learning_rate": 1.0, "split": "valid",
      "lanes": 20, "predicted_tokens": 73600, "perplexity": 180.456, "seconds": 2.07},
-    {"kind": "test", "split": "test", "lanes": 1, "predicted_tokens": 82429,
+    {"kind": "test", "weights": "final", "epoch": 12, "split": "test", "lanes": 1, "predicted_tokens": 82429,
      "perplexity": 115.123, "seconds": 9.84}])");
   BOOST_TEST(json(written.records) == expected, json(written.records).dump(1));
 }
@@ -241,7 +255,7 @@ BOOST_AUTO_TEST_CASE(a_default_report_is_silent) {
     silent.window(window(0, 1));
     silent.progress(progress());
     silent.epoch_ends(epoch());
-    silent.test(perplexity("test", 1, 9, 1), 1, 1);
+    silent.test({.perplexity = perplexity("test", 1, 9, 1)});
   });
   BOOST_TEST(written.output + written.errors + written.log == "");
   BOOST_TEST(written.records.empty());
@@ -268,7 +282,7 @@ OnTerminal at_terminal(const char* kind, bool with_errors) {
     ::setenv("TERM", kind, 1);
     if (!with_errors) ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
     {
-      const RunDirectory directory(scratch / "run", "small");
+      const RunDirectory directory(scratch / "run", "small", RunDirectory::Purpose::start);
       Report report(directory, 1, 9);
       report.epoch_begins(0, 1.0, 60);
       for (int step = 0; step < 30; ++step) {

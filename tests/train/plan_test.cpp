@@ -80,6 +80,8 @@ std::int64_t allocated(const Config& config, const Plan& plan) {
   const auto communicator = make_communicator("single", test::session(), backend);
   Parameters parameters(backend, plan.model);
   Report report;
+  Faults faults;
+  Checkpointer checkpointer(test::session(), backend, parameters, report, faults);
   const Trainer trainer({.config = config,
                          .plan = plan,
                          .corpus = corpus(),
@@ -87,7 +89,9 @@ std::int64_t allocated(const Config& config, const Plan& plan) {
                          .communicator = *communicator,
                          .backend = backend,
                          .parameters = parameters,
-                         .report = report});
+                         .report = report,
+                         .checkpointer = checkpointer,
+                         .faults = faults});
   return backend.bytes;
 }
 
@@ -124,6 +128,23 @@ BOOST_AUTO_TEST_CASE(medium_on_eight_ranks) {
   BOOST_TEST(contains(lines, "3 lanes on ranks 0-3, 2 lanes on ranks 4-7"));
   BOOST_TEST(contains(lines, "19775200 parameters (79.1 MB)"));
   BOOST_TEST(contains(lines, "little speed-up"));
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_and_what_saving_it_takes) {
+  const Config config = configuration("small");
+  const Plan plan = plan_of(config, 2);
+  // Parameters, and h and c of 2 layers of 20 lanes; vocabulary and names come on top.
+  const std::int64_t tensors = 4 * (4'651'600 + 2 * 2 * 20 * 200);
+  BOOST_TEST(plan.checkpoint_bytes >= tensors);
+  BOOST_TEST(plan.checkpoint_bytes < tensors + tensors / 100);
+  BOOST_TEST(contains(plan.lines(config), "while one is saved rank 0 needs 37.5 MB more"));
+}
+
+BOOST_AUTO_TEST_CASE(a_run_that_goes_on_keeps_its_global_batch) {
+  Config config = configuration("small");
+  config.scaling = "weak";
+  BOOST_TEST(plan_of(config, 3).global_lanes == 60);
+  BOOST_TEST(make_plan(config, corpus(), 3, sizeof(float), 40).global_lanes == 40);
 }
 
 BOOST_AUTO_TEST_CASE(reals_may_be_wider) {

@@ -119,11 +119,13 @@ BOOST_AUTO_TEST_CASE(a_save_target_that_cannot_be_leaves_no_run) {
   config.values.data = "synthetic";
   config.values.run_dir = "run";
   config.values.save_parameters = "rum/saved.h5";
-  const auto begin = [&] { begin_report(config, ElementType::f32, {"header"}, {}); };
+  const RunDirectory directory("run", "small", RunDirectory::Purpose::start);
+  const auto begin = [&] { begin_report(config, directory, ElementType::f32).line("header"); };
   BOOST_TEST(failure_of(begin).code == 74);
+  BOOST_TEST(!RunDirectory::holds_a_run("run"));
   config.values.save_parameters = "run/saved.h5";
   BOOST_TEST(failure_of(begin).code == 0);
-  BOOST_TEST(content("run/log.txt") == "header\nRun directory: run\n");
+  BOOST_TEST(content("run/log.txt") == "header\n");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -105,7 +105,8 @@ class Records(program.TestCase):
                                                              "flops"],
                     ("epoch", "train"): epoch + ["seconds", "words_per_second"],
                     ("epoch", "valid"): epoch + ["seconds"],
-                    ("test", "test"): ["kind", *split, "perplexity_bound", "seconds"]}
+                    ("test", "test"): ["kind", "weights", "epoch", *split, "perplexity_bound",
+                                       "seconds"]}
         found = {(r["kind"], r.get("split")): sorted(r) for r in metrics}
         self.assertEqual(found, {name: sorted(fields) for name, fields in expected.items()})
         self.assertEqual([r["kind"] for r in metrics[-3:]], ["epoch", "epoch", "test"])
@@ -204,7 +205,8 @@ class UserInterface(program.TestCase):
                                  ranks=2)
         self.assertEqual((ended.status, ended.survivors), (0, []), ended.err)
         self.assertEqual(sorted(path.name for path in run_dir.iterdir()),
-                         ["config.toml", "log.txt", "metrics.jsonl"])
+                         [".lock", "checkpoints", "config.toml", "log.txt", "manifest.json",
+                          "metrics.jsonl"])
         self.assertEqual((run_dir / "log.txt").read_text(), ended.out.replace("\r\n", "\n"))
         for line in (r"^Epoch: 1 Learning rate: 1\.000$",
                      r"^0\.070 perplexity: \d+\.\d{3} speed: \d+ wps",

@@ -1,4 +1,5 @@
-// The command line: ptb_dist [train] | config, with a flag for every key of the configuration.
+// The command line: ptb_dist [train] | eval | checkpoint | config, with a flag for every key of the
+// configuration.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "ptb_dist/base/config.hpp"
+#include "ptb_dist/base/fault.hpp"
 
 namespace ptb {
 
@@ -14,18 +16,32 @@ struct CommandLine {
   enum class Action {
     train,
     dry_run,     // say what would run, and stop
+    eval,        // perplexity of a checkpoint
+    checkpoint,  // look into checkpoint files
     config,      // print the resolved configuration
     print_text,  // --help, --version: print `text`
   };
   Action action = Action::train;
   std::string text{};
   ResolvedConfig config{};
-  // Stop after this many windows of the run; never stored in a configuration.
+
+  // What follows is of one launch, and never stored in a configuration.
+  // Stop after this many windows of the run.
   std::optional<std::int64_t> max_windows{};
+  std::string resume{};  // "auto", a checkpoint's path, or empty: do not
+  bool is_fresh = false;
+  std::vector<std::string> overridden{};  // keys that may differ from the checkpoint's, and "data"
+  std::vector<Fault> faults{};
+  std::vector<std::string> arguments{};  // as given
+
+  std::string checkpoint{};          // eval: the file
+  std::string split = "test";        // eval: valid or test
+  std::vector<std::string> files{};  // checkpoint: inspect, verify or diff, and then the files
 };
 
-// `arguments` without the program's name; `version_text` is what --version prints. Error 2 with one
-// line per complaint.
+// `arguments` without the program's name; `version_text` is what --version prints. A run that is to
+// go on and has no --config takes the config.toml of its run directory. Error 2 with one line per
+// complaint.
 CommandLine parse_command_line(const std::vector<std::string>& arguments,
                                const std::string& version_text);
 

@@ -1,5 +1,5 @@
 // Everything that a user can set, in one table that feeds files, flags, --help, the echo in the log
-// and, later, checkpoints.
+// and checkpoints.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +51,10 @@ struct Config {
   // What it writes.
   std::string run_dir{};  // empty: runs/<config>-<date>-<time>
   std::int64_t metrics_windows = 10;
-  std::string save_parameters{};  // HDF5 file, at the end
+  std::string save_parameters{};        // HDF5 file, at the end
+  double checkpoint_minutes = 10.0;     // 0: not by the clock
+  std::int64_t checkpoint_windows = 0;  // 0: not by their number
+  std::int64_t keep_checkpoints = 3;
 
   bool operator==(const Config&) const = default;
 };
@@ -70,6 +73,10 @@ struct Key {
   bool low_is_open = false;            // low itself is not allowed
   std::vector<std::string> choices{};  // texts: allowed values; empty: any
   std::string alias{};                 // a second flag ("--epochs")
+  // What the numbers of a run depend on: kept in checkpoints, and equal when a run goes on.
+  bool is_mathematical = false;
+  // Of those, what the shapes in a checkpoint or the place in the text follow from.
+  bool is_shape = false;
 
   std::string flag() const;     // "--max-grad-norm"
   std::string allowed() const;  // "an integer from 1 to 255"
@@ -77,6 +84,9 @@ struct Key {
 const std::vector<Key>& config_schema();
 // The value of a key as TOML writes it: 0.1, 20, "small". Doubles come back exactly.
 std::string toml_value(const Config& config, const Key& key);
+
+// The mathematical keys of `config`; all others have their defaults.
+Config mathematical(const Config& config);
 
 // Where a value that is not the built-in default's came from, for the echo at start.
 struct Origin {

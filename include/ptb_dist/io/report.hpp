@@ -23,6 +23,9 @@ struct Perplexity {
   double value() const;
 };
 
+// "Valid Perplexity: 119.500  (valid, 20 lanes, 73600 predicted tokens, 2.1 s)"
+std::string perplexity_line(const Perplexity& perplexity, double seconds);
+
 struct WindowRecord {
   int epoch = 0;             // from 0
   int window = 0;            // within the epoch, from 0
@@ -52,6 +55,14 @@ struct EpochRecord {
   double words_per_second = 0;
 };
 
+struct TestRecord {
+  Perplexity perplexity;
+  const char* weights = "final";  // final | best, by the validation perplexity
+  int epoch = 0;                  // after which they were so, from 0; < 0: before the first
+  double seconds = 0;
+  double bound = 0;  // > 0: the perplexity that no model can beat on this source
+};
+
 class Report {
  public:
   Report();  // silent
@@ -76,8 +87,7 @@ class Report {
   void window(const WindowRecord& record);
   void progress(const ProgressRecord& record);
   void epoch_ends(const EpochRecord& record);
-  // Of the final weights; `bound` > 0 is the perplexity that no model can beat on this source.
-  void test(const Perplexity& perplexity, double seconds, double bound);
+  void test(const TestRecord& record);
 
  private:
   struct Sinks;

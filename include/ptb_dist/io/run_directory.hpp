@@ -1,30 +1,54 @@
-// The folder of one run: config.toml, log.txt, metrics.jsonl (checkpoints and a manifest come with
-// restarts). Written by rank 0 alone.
+// The folder of one run: config.toml, log.txt, metrics.jsonl, manifest.json, checkpoints/. Written
+// by rank 0 alone, and by one job at a time.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/file.hpp"
+#include "ptb_dist/io/checkpoint_folder.hpp"
 
 namespace ptb {
 
 class RunDirectory {
  public:
-  // Creates `path` (empty: runs/<config>-<date>-<time>, made unique); an existing folder without a
-  // run in it is fine. Error 74 with path and reason if that cannot be; 2 if it holds another run's
-  // files.
-  RunDirectory(const std::filesystem::path& path, const std::string& config_name);
+  enum class Purpose {
+    start,        // the folder must not hold a run
+    go_on,        // it may hold one, which is continued
+    start_again,  // a run that it holds is moved into its old-1/, old-2/, ...
+  };
+  // Creates `path` (empty: runs/<config>-<date>-<time>, made unique) and locks it until the end of
+  // this object or process. Error 74 with path and reason if that cannot be; 2 if another job holds
+  // the lock, which is named, or for `start` if it holds a run.
+  RunDirectory(const std::filesystem::path& path, const std::string& config_name, Purpose purpose);
+
+  // What a folder holds a run by: its config.toml, metrics.jsonl or checkpoints.
+  static bool holds_a_run(const std::filesystem::path& path);
 
   // Writes config.toml: from now on the folder holds a run. Error 74.
   void keep(const ResolvedConfig& config) const;
+  // Drops the records of metrics.jsonl that a run which goes on from here will write again: those
+  // of windows from `step` on, of epochs from `epoch` on, of the test, and a line cut short by a
+  // kill. All others keep their bytes. Error 74.
+  void cut_metrics(std::int64_t step, int epoch) const;
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path file(const std::string& name) const { return path_ / name; }
+  CheckpointFolder checkpoints() const;
+  // How often the program was launched here before: higher than any generation of a checkpoint or
+  // of the manifest.
+  int generation() const { return generation_; }
+  // What the user should know of the lock or of files moved away, one line each.
+  const std::vector<std::string>& remarks() const { return remarks_; }
 
  private:
   std::filesystem::path path_;
+  std::vector<std::string> remarks_;
+  FileDescriptor lock_;
+  int generation_ = 0;
 };
 
 // A text file that grows line by line; each line is given to the kernel at once, whole or not at

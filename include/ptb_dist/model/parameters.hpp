@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ptb_dist/backend/backend.hpp"
+#include "ptb_dist/base/config.hpp"
 
 namespace ptb {
 
@@ -18,6 +19,8 @@ struct ModelShape {
   int num_layers = 0;            // L
   Cell cell;
 };
+
+ModelShape shape_of(const Config& config);
 
 struct ParameterInfo {
   std::string name;  // path in an HDF5 file: "/parameters/lstm/0/kernel"

@@ -26,6 +26,7 @@ struct Plan {
   std::int64_t max_rows = 0;          // distinct words of a global window, at most
   std::int64_t all_reduce_bytes = 0;  // per window and rank, at most
   std::int64_t rank_bytes = 0;        // of the rank with the most lanes
+  std::int64_t checkpoint_bytes = 0;  // of a file
   double flops_per_word = 0;          // of the products, forward + backward
 
   LaneSlice lanes_of(int rank) const;
@@ -35,7 +36,10 @@ struct Plan {
   std::vector<std::string> warnings(const Config& config) const;
 };
 
-// Error 2: more ranks than lanes in strong scaling; 65: the corpus is too short for the lanes.
-Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes);
+// `kept_lanes` is the global batch of a checkpoint that the run goes on from, which it keeps also
+// in weak scaling; 0: a fresh start. Error 2: more ranks than lanes in strong scaling; 65: the
+// corpus is too short for the lanes.
+Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes,
+               int kept_lanes = 0);
 
 }  // namespace ptb

@@ -17,7 +17,7 @@ namespace ptb {
 // AgreedError 2 unless version, revision, compiler and MPI library are the same on every rank.
 void require_same_build(Session& session);
 
-// The command line of rank 0 (`text` stays there).
+// The command line of rank 0; what root alone needs (text, files, what to go on from) stays there.
 CommandLine agreed_command_line(Session& session, const std::vector<std::string>& arguments);
 
 // config.data, else $PTB_DATA, else data/ptb. Of this rank alone. Error 65 if there is none.
@@ -37,10 +37,11 @@ ResolvedConfig repeatable(const ResolvedConfig& config);
 void set_initial_parameters(Session& session, const Config& config, Backend& backend,
                             Parameters& parameters);
 
-// Makes the run directory, with log and metrics, and begins them; what is to be saved at the end
-// may lie in it. From here on something of this run is on the disk. Of this rank alone.
-Report begin_report(const ResolvedConfig& config, ElementType real,
-                    const std::vector<std::string>& header,
-                    const std::vector<std::string>& warnings);
+// Root's parameters to every rank.
+void share_parameters(Session& session, Backend& backend, Parameters& parameters);
+
+// Keeps the configuration in the run directory and opens log and metrics; what is to be saved at
+// the end may lie in it. From here on something of this run is on the disk. Of this rank alone.
+Report begin_report(const ResolvedConfig& config, const RunDirectory& directory, ElementType real);
 
 }  // namespace ptb

@@ -6,12 +6,15 @@
 #include <string>
 
 #include "ptb_dist/base/config.hpp"
+#include "ptb_dist/base/fault.hpp"
 #include "ptb_dist/comm/communicator.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/data/corpus.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/report.hpp"
 #include "ptb_dist/model/language_model.hpp"
 #include "ptb_dist/optim/sgd.hpp"
+#include "ptb_dist/train/checkpointer.hpp"
 #include "ptb_dist/train/evaluator.hpp"
 #include "ptb_dist/train/plan.hpp"
 
@@ -27,6 +30,8 @@ struct TrainerParts {
   Backend& backend;
   Parameters& parameters;
   Report& report;
+  Checkpointer& checkpointer;
+  Faults& faults;
 };
 
 // Lanes that are computed together, and what a window of them needs. A rank has one group.
@@ -40,44 +45,53 @@ struct LaneGroup {
   Workspace workspace;
 };
 
-// Where a run is. Sums are of the epoch in hand.
-struct Progress {
-  int epoch = 0;
-  int window = 0;            // of the epoch
-  std::int64_t step = 0;     // windows of the run done
-  double cross_entropy = 0;  // over global lanes, of the windows done
-  double seconds = 0;        // training
-};
-
 class Trainer {
  public:
   explicit Trainer(const TrainerParts& parts);
 
-  // Trains to the last epoch, with validation after each, and tests the final weights; or stops
-  // after `max_windows` windows of the run, with neither. AgreedError 76 when the loss or the
-  // gradient norm is not finite (the weights are those before that window), or the validation
-  // perplexity.
-  void run(std::optional<std::int64_t> max_windows);
+  // Goes on from a checkpoint: its parameters are loaded already, `state` is of all global lanes and
+  // of the backend's Real. AgreedError 65 if it lies beyond this run's epochs.
+  void go_on(const Progress& progress, const HostState& state);
+
+  enum class End {
+    finished,        // all epochs, with validation after each, and the test
+    at_max_windows,  // after so many windows of the run, without validation or test
+    stopped,         // a signal came to some rank
+  };
+  // Trains on, with a checkpoint at the end of every epoch, when one is due, and at the end.
+  // AgreedError 76 when the loss or the gradient norm is not finite (the weights are those before
+  // that window), or the validation perplexity.
+  End run(std::optional<std::int64_t> max_windows);
+
+  // Tests the parameters that are loaded, those of the best epoch: run() tested the last ones.
+  // False if a signal came.
+  bool test_best();
+  const Progress& progress() const { return progress_; }
 
  private:
   // Of one window, the same on every rank.
   struct StepResult {
     double cross_entropy = 0;  // over global lanes
     double gradient_norm = 0;  // before the clip
+    bool is_stop_wanted = false;
+    bool is_save_wanted = false;
   };
 
   void begin_epoch();
-  void finish_epoch();
-  void advance_window();
+  bool finish_epoch();
+  StepResult advance_window();
   void train_step();
   StepResult last_result();
+  void save(bool is_best);
+  End leave(End end);
+  bool test(const char* weights, int epoch);
 
   void report_window(const StepResult& result);
   bool is_progress_window() const;
   AgreedError diverged(const std::string& when, const std::string& why) const;
   double learning_rate() const { return schedule_.at(progress_.epoch); }
+  std::int64_t words(int windows) const;
   Perplexity train_perplexity(int windows) const;
-  double words_per_second(int windows) const;
 
   const Plan& plan_;
   const Corpus& corpus_;
@@ -85,7 +99,10 @@ class Trainer {
   Backend& backend_;
   Parameters& parameters_;
   Report& report_;
+  Checkpointer& checkpointer_;
+  Faults& faults_;
 
+  std::int64_t checkpoint_windows_;
   Schedule schedule_;
   Lanes train_lanes_, valid_lanes_, test_lanes_;
   LanguageModel model_;
@@ -93,10 +110,15 @@ class Trainer {
   Evaluator validation_, test_;
   LaneGroup group_;
   Gradients gradients_;
-  Tensor loss_;  // [1] f64
+  // What a window sums over the ranks in one reduction: the loss, how many ranks were asked to stop,
+  // and whether rank 0 wants a checkpoint.
+  Tensor sums_;  // [3] f64
 
   Progress progress_;
   std::int64_t last_step_ = 0;  // windows of the run to do
+  // Training time of this epoch, as far as this process has run it.
+  double seconds_ = 0;
+  int timed_windows_ = 0;
 };
 
 }  // namespace ptb

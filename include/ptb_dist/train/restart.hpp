@@ -1,0 +1,52 @@
+// From where a run goes on: rank 0 finds the checkpoint and judges it, the others are told.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/base/command_line.hpp"
+#include "ptb_dist/comm/session.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
+#include "ptb_dist/io/run_directory.hpp"
+
+namespace ptb {
+
+// What must be equal for a run to be repeated bit for bit, of this job. Collective; on root.
+ExactClass exact_class_of(Session& session, const std::string& backend,
+                          const std::string& communicator, int threads);
+
+struct Restart {
+  Progress progress{};
+  HostState state{};     // of all global lanes, of the backend's Real
+  int global_lanes = 0;  // the checkpoint's, which the run keeps
+
+  // Of root alone.
+  std::optional<CheckpointFile> file{};
+  std::vector<std::string> remarks{};   // for the log: what is gone on from, and how exactly
+  std::vector<std::string> warnings{};  // what was passed over, and why
+};
+
+// What a checkpoint is compared with.
+struct RunIdentity {
+  const Corpus& corpus;
+  ExactClass exact_class{};  // root alone
+  ElementType real = ElementType::f32;
+};
+
+// As --resume says: the given checkpoint, or the newest good one of `directory` (root's, if it is
+// there). Nothing if there is none: a fresh start. AgreedError 65 if all that are there are bad
+// (each is named with its reason) or of another corpus, 2 if mathematical keys differ that
+// --override does not name, 74 if a file cannot be read. Collective.
+std::optional<Restart> find_restart(Session& session, const CommandLine& line,
+                                    const std::optional<RunDirectory>& directory,
+                                    const RunIdentity& run);
+
+// Error 65 if the words of the corpus are not the checkpoint's. Of root alone.
+void check_vocabulary(const CheckpointFile& file, const Corpus& corpus);
+
+// Root's file to the parameters of every rank. Collective.
+void load_parameters(Session& session, const std::optional<CheckpointFile>& file, Backend& backend,
+                     Parameters& parameters);
+
+}  // namespace ptb

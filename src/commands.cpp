@@ -1,0 +1,34 @@
+#include "commands.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+
+#include "ptb_dist/train/threads.hpp"
+
+namespace ptb {
+
+// A reader that has seen enough ("| head -1") is no error, a full disk is.
+void print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return;
+  if (errno == EPIPE) return;
+  throw Error(ExitCode::io, {.what = "cannot write",
+                             .where = "standard output",
+                             .why = std::generic_category().message(errno)});
+}
+
+Machine make_machine(Session& session, const Config& config, const BackendFactory& factory) {
+  Machine machine;
+  machine.threads = threads_of_this_rank(session, config);
+  session.on_every_rank([&] {
+    machine.backend = factory({.name = config.backend,
+                               .precision = config.precision,
+                               .threads = machine.threads,
+                               .host_rank = session.host_rank()});
+    machine.communicator = make_communicator(config.comm, session, *machine.backend);
+  });
+  require_same(session, "backend", machine.backend->identity());
+  return machine;
+}
+
+}  // namespace ptb

@@ -1,0 +1,30 @@
+// What the command line can ask for, each in a file of its own: the wiring of the parts.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ptb_dist/base/command_line.hpp"
+#include "ptb_dist/comm/communicator.hpp"
+#include "ptb_dist/comm/session.hpp"
+#include "ptb_dist/program.hpp"
+
+namespace ptb {
+
+// Each is collective and returns the exit status.
+int train_command(Session& session, const CommandLine& line, const BackendFactory& factory);
+int eval_command(Session& session, const CommandLine& line, const BackendFactory& factory);
+int checkpoint_command(Session& session, const CommandLine& line);
+
+// On standard output. Error 74 if it cannot be written, but nobody need be there to read it.
+void print(const std::string& text);
+
+// Where the model runs, with whom, and with how many threads. Collective.
+struct Machine {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Communicator> communicator;
+  int threads = 1;
+};
+Machine make_machine(Session& session, const Config& config, const BackendFactory& factory);
+
+}  // namespace ptb

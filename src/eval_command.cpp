@@ -1,0 +1,86 @@
+// ptb_dist eval: the perplexity of a checkpoint.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "commands.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
+#include "ptb_dist/train/evaluator.hpp"
+#include "ptb_dist/train/restart.hpp"
+#include "ptb_dist/train/setup.hpp"
+
+namespace ptb {
+namespace {
+
+// The checkpoint's mathematical keys over the run's others; eval_lanes may be the user's own.
+Config combined(const CheckpointFile& file, const ResolvedConfig& given) {
+  Config config = given.values;
+  std::vector<Complaint> complaints;
+  for (const Key& key : config_schema()) {
+    const auto origin = std::ranges::find(given.origins, key.name, &Origin::key);
+    const bool is_given = origin != given.origins.end() && origin->from == "flag";
+    if (!key.is_mathematical || (is_given && key.name == "eval_lanes")) continue;
+    if (is_given && toml_value(given.values, key) != toml_value(file.info().config, key)) {
+      complaints.push_back(
+          {.what = key.flag(),
+           .why = fmt::format("the checkpoint has {}", toml_value(file.info().config, key)),
+           .remedy = "leave it away: a model is evaluated as it was trained"});
+    }
+    std::visit([&](const auto& member) { config.*member = file.info().config.*member; },
+               key.member);
+  }
+  if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
+  return config;
+}
+
+}  // namespace
+
+int eval_command(Session& session, const CommandLine& line, const BackendFactory& factory) {
+  // 1. The checkpoint, and the configuration that it implies.
+  std::optional<CheckpointFile> file;
+  std::string values;
+  session.on_root([&] {
+    file.emplace(line.checkpoint);
+    ResolvedConfig config = line.config;
+    config.values = combined(*file, line.config);
+    values = to_toml(config);
+  });
+  session.broadcast(values);
+  const Config config = config_from_toml(values, "eval", "the configuration of rank 0").values;
+
+  // 2. The machine, the text, the model.
+  const Machine machine = make_machine(session, config, factory);
+  const Corpus corpus = agreed_corpus(session, config);
+  session.on_root([&] { check_vocabulary(*file, corpus); });
+  const ModelShape shape = shape_of(config);
+  const bool is_test = line.split == "test";
+  std::optional<Parameters> parameters;
+  std::optional<LanguageModel> model;
+  std::optional<Lanes> lanes;
+  std::optional<Evaluator> evaluator;
+  session.on_every_rank([&] {
+    parameters.emplace(*machine.backend, shape);
+    model.emplace(*machine.backend, *parameters);
+    lanes.emplace(is_test ? test_lanes(corpus) : valid_lanes(corpus, config));
+    evaluator.emplace(*machine.backend, *model, session, *machine.communicator, shape, *lanes,
+                      is_test ? Evaluator::Sharing::positions : Evaluator::Sharing::lanes,
+                      is_test ? "test" : "valid");
+  });
+  load_parameters(session, file, *machine.backend, *parameters);
+
+  // 3. Its perplexity.
+  const auto start = std::chrono::steady_clock::now();
+  const std::optional<Perplexity> perplexity = evaluator->run();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  session.on_root([&] {
+    const Progress& progress = file->info().progress;
+    print(fmt::format("Checkpoint: {}, epoch {}, window {}, step {}\n", file->path().string(),
+                      progress.epoch + 1, progress.window, progress.step));
+    print(perplexity_line(*perplexity, seconds.count()) + '\n');
+  });
+  return 0;
+}
+
+}  // namespace ptb

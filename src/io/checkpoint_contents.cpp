@@ -1,0 +1,312 @@
+#include "io/checkpoint_contents.hpp"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <string_view>
+
+#include "io/digest.hpp"
+#include "io/hdf5_attribute.hpp"
+#include "io/hdf5_dataset.hpp"
+#include "ptb_dist/base/random.hpp"
+
+namespace ptb {
+namespace {
+
+using hdf5::checked;
+using hdf5::Handle;
+using hdf5::Subject;
+
+constexpr const char* kGateOrder = "i j f o";
+
+Handle create_group(hid_t file, const std::string& name, const Subject& subject) {
+  const Handle creation(checked(H5Pcreate(H5P_GROUP_CREATE), subject, "add it"), H5Pclose);
+  checked(H5Pset_obj_track_times(creation, false), subject, "add it");
+  return Handle(checked(H5Gcreate2(file, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), subject,
+                        "add it"),
+                H5Gclose);
+}
+
+// --- /config: an attribute per mathematical key --------------------------------------------------
+
+void write_config(hid_t file, const Config& config, const Subject& subject) {
+  const Handle group = create_group(file, "/config", subject);
+  for (const Key& key : config_schema()) {
+    if (!key.is_mathematical) continue;
+    if (const auto* real = std::get_if<double Config::*>(&key.member)) {
+      hdf5::write_real(group, key.name, config.**real, subject);
+    } else {
+      hdf5::write_integer(group, key.name, config.*std::get<std::int64_t Config::*>(key.member),
+                          subject);
+    }
+  }
+}
+
+void check_range(const Key& key, double value, const std::string& shown, const Subject& subject) {
+  const bool is_high_enough = key.low_is_open ? value > key.low : value >= key.low;
+  if (is_high_enough && value <= key.high) return;  // not of NaN
+  throw subject.error(fmt::format("{} is {}, and not {}", key.name, shown, key.allowed()));
+}
+
+Config read_config(hid_t file, const Subject& of_file) {
+  const Subject subject = of_file.at("/config");
+  const Handle group = hdf5::open_object(file, "/config", H5I_GROUP, subject);
+  Config config;
+  for (const Key& key : config_schema()) {
+    if (!key.is_mathematical) continue;
+    if (const auto* real = std::get_if<double Config::*>(&key.member)) {
+      config.** real = hdf5::read_real(group, key.name, subject);
+      check_range(key, config.**real, fmt::format("{}", config.**real), subject);
+    } else {
+      const auto whole = std::get<std::int64_t Config::*>(key.member);
+      config.*whole = hdf5::read_integer(group, key.name, subject);
+      check_range(key, static_cast<double>(config.*whole), std::to_string(config.*whole), subject);
+    }
+  }
+  return config;
+}
+
+// --- /progress and /history ----------------------------------------------------------------------
+
+struct HistoryColumn {
+  const char* name;
+  double EpochResult::*member;
+};
+constexpr HistoryColumn kHistory[] = {{"/history/learning_rate", &EpochResult::learning_rate},
+                                      {"/history/train", &EpochResult::train},
+                                      {"/history/valid", &EpochResult::valid}};
+
+void write_progress(hid_t file, const Progress& progress, const Subject& subject) {
+  const Handle group = create_group(file, "/progress", subject);
+  hdf5::write_integer(group, "epoch", progress.epoch, subject);
+  hdf5::write_integer(group, "window", progress.window, subject);
+  hdf5::write_integer(group, "step", progress.step, subject);
+  check_can_be_saved(std::as_bytes(std::span(&progress.cross_entropy, 1)), ElementType::f64, {},
+                     "/progress/cross_entropy");
+  hdf5::write_real(group, "cross_entropy", progress.cross_entropy, subject);
+  // For other readers: ours takes both from the history.
+  if (const int best = progress.best_epoch(); best >= 0) {
+    hdf5::write_integer(group, "best_epoch", best, subject);
+    hdf5::write_real(group, "best_valid", progress.history[static_cast<std::size_t>(best)].valid,
+                     subject);
+  }
+  for (const auto& [name, member] : kHistory) {
+    std::vector<double> column;  // [E]
+    for (const EpochResult& epoch : progress.history) column.push_back(epoch.*member);
+    const Shape shape{static_cast<std::int64_t>(column.size())};
+    check_can_be_saved(std::as_bytes(std::span(column)), ElementType::f64, shape, name);
+    hdf5::write_dataset(file, name, ElementType::f64, shape, std::as_bytes(std::span(column)),
+                        subject);
+  }
+}
+
+std::int64_t read_count(hid_t group, const std::string& name, std::int64_t most,
+                        const Subject& subject) {
+  const std::int64_t count = hdf5::read_integer(group, name, subject);
+  if (count < 0 || count > most) {
+    throw subject.error(fmt::format("{} is {}, and not from 0 to {}", name, count, most));
+  }
+  return count;
+}
+
+void read_history(hid_t file, Progress& progress, std::size_t file_bytes, const Subject& of_file) {
+  const Shape shape{progress.epoch};
+  for (const auto& [name, member] : kHistory) {
+    const Subject subject = of_file.at(name);
+    if (static_cast<std::size_t>(progress.epoch) > file_bytes / sizeof(double)) {
+      throw subject.error(fmt::format("cannot hold {} epochs", progress.epoch));
+    }
+    const auto bytes = hdf5::read_reals(file, name, shape, hdf5::plain(ElementType::f64),
+                                        ElementType::f64, subject);
+    progress.history.resize(static_cast<std::size_t>(progress.epoch));
+    const auto* const column = reinterpret_cast<const double*>(bytes.data());
+    for (std::size_t e = 0; e < progress.history.size(); ++e)
+      progress.history[e].*member = column[e];
+  }
+}
+
+Progress read_progress(hid_t file, std::size_t file_bytes, const Subject& of_file) {
+  const Subject subject = of_file.at("/progress");
+  const Handle group = hdf5::open_object(file, "/progress", H5I_GROUP, subject);
+  constexpr std::int64_t kAny = std::numeric_limits<std::int64_t>::max();
+  Progress progress;
+  progress.epoch = static_cast<int>(read_count(group, "epoch", kMaxEpochs, subject));
+  progress.step = read_count(group, "step", kAny, subject);
+  progress.window = static_cast<int>(
+      read_count(group, "window",
+                 std::min<std::int64_t>(progress.step, std::numeric_limits<int>::max()), subject));
+  progress.cross_entropy = hdf5::read_real(group, "cross_entropy", subject);
+  if (!std::isfinite(progress.cross_entropy)) {
+    throw subject.error(fmt::format("cross_entropy is {}", progress.cross_entropy));
+  }
+  read_history(file, progress, file_bytes, of_file);
+  return progress;
+}
+
+// --- /vocabulary: one run of bytes, each word followed by a line feed ------------------------------
+// HDF5's own texts are either padded to the longest or references into a heap.
+
+std::string split_attribute(std::size_t split, const char* what) {
+  return fmt::format("{}_{}", kSplitNames[split], what);
+}
+
+void write_corpus(hid_t file, const CorpusIdentity& corpus, const Subject& subject) {
+  std::string text;
+  for (const std::string& word : corpus.words) {
+    require(!word.empty() && word.find('\n') == std::string::npos, "a word is in one line");
+    text += word + '\n';
+  }
+  hdf5::write_dataset(file, "/vocabulary", ElementType::u8,
+                      {static_cast<std::int64_t>(text.size())}, std::as_bytes(std::span(text)),
+                      subject);
+  const Handle dataset = hdf5::open_object(file, "/vocabulary", H5I_DATASET, subject);
+  for (std::size_t split = 0; split < kSplitNames.size(); ++split) {
+    hdf5::write_integer(dataset, split_attribute(split, "tokens"), corpus.tokens[split], subject);
+    hdf5::write_text(dataset, split_attribute(split, "xxh3_128"), corpus.digests[split], subject);
+  }
+}
+
+std::vector<std::string> words_of(std::string_view text, std::int64_t most,
+                                  const Subject& subject) {
+  std::vector<std::string> words;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    if (end == 0 || end == std::string_view::npos) {
+      throw subject.error(
+          fmt::format("word {} is {}", words.size(), end == 0 ? "empty" : "without its line feed"));
+    }
+    if (static_cast<std::int64_t>(words.size()) == most) {
+      throw subject.error(fmt::format("has more words than vocab_size, which is {}", most));
+    }
+    words.emplace_back(text.substr(0, end));
+    text.remove_prefix(end + 1);
+  }
+  return words;
+}
+
+std::string read_digest(hid_t dataset, const std::string& name, const Subject& subject) {
+  const std::string digest = hdf5::read_text(dataset, name, subject);
+  const bool is_digest = digest.size() == kDigestDigits &&
+                         digest.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (!is_digest) throw subject.error(fmt::format("attribute {} is no digest", name));
+  return digest;
+}
+
+CorpusIdentity read_corpus_identity(hid_t file, std::int64_t vocab_size, std::size_t file_bytes,
+                                    const Subject& of_file) {
+  const Subject subject = of_file.at("/vocabulary");
+  const Handle dataset = hdf5::open_object(file, "/vocabulary", H5I_DATASET, subject);
+  const std::int64_t length = hdf5::length_of(dataset, subject);
+  if (length < 0 || static_cast<std::size_t>(length) > file_bytes) {
+    throw subject.error(fmt::format("has {} bytes, the whole file has {}", length, file_bytes));
+  }
+  hdf5::check_dataset(dataset, {length}, hdf5::plain(ElementType::u8), subject);
+  std::string text(static_cast<std::size_t>(length), '\0');
+  hdf5::read_dataset(dataset, ElementType::u8, std::as_writable_bytes(std::span(text)), subject);
+  CorpusIdentity corpus{.words = words_of(text, vocab_size, subject)};
+  for (std::size_t split = 0; split < kSplitNames.size(); ++split) {
+    corpus.tokens[split] = read_count(dataset, split_attribute(split, "tokens"),
+                                      std::numeric_limits<std::int32_t>::max(), subject);
+    corpus.digests[split] = read_digest(dataset, split_attribute(split, "xxh3_128"), subject);
+  }
+  return corpus;
+}
+
+// --- attributes of the file itself ---------------------------------------------------------------
+
+void write_root(hid_t file, const CheckpointInfo& info, const Subject& subject) {
+  std::string exact_class;
+  for (const auto& [name, value] : info.exact_class) {
+    require((name + value).find('\n') == std::string::npos, "an exact class is in lines");
+    exact_class += fmt::format("{} = {}\n", name, value);
+  }
+  hdf5::write_integer(file, "format", kCheckpointFormat, subject);
+  hdf5::write_text(file, "gate_order", kGateOrder, subject);
+  hdf5::write_text(file, "exact_class", exact_class, subject);
+}
+
+ExactClass exact_class_of(std::string_view text, const Subject& subject) {
+  constexpr std::string_view kEquals = " = ";
+  ExactClass result;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    const std::size_t equals = line.find(kEquals);
+    if (end == std::string_view::npos || equals == std::string_view::npos) {
+      throw subject.error("attribute exact_class is not made of lines \"name = value\"");
+    }
+    result.emplace_back(line.substr(0, equals), line.substr(equals + kEquals.size()));
+    text.remove_prefix(end + 1);
+  }
+  return result;
+}
+
+ExactClass read_root(hid_t file, const Subject& of_file) {
+  const Subject subject = of_file.at("/");
+  if (hdf5::read_integer(file, "format", subject) != kCheckpointFormat) {
+    throw subject.error("attribute format differs from the format that the file begins with");
+  }
+  const std::string gates = hdf5::read_text(file, "gate_order", subject);
+  if (gates != kGateOrder) {
+    throw subject.error(fmt::format("gate_order is \"{}\", and not \"{}\"", gates, kGateOrder));
+  }
+  return exact_class_of(hdf5::read_text(file, "exact_class", subject), subject);
+}
+
+// The first tensor's type, which must be that of all others.
+ElementType read_real_type(hid_t file, const Subject& of_file) {
+  const std::string name = "/parameters/embedding";
+  const Subject subject = of_file.at(name);
+  const Handle dataset = hdf5::open_object(file, name, H5I_DATASET, subject);
+  const Handle type(checked(H5Dget_type(dataset), subject, "read its type"), H5Tclose);
+  return H5Tequal(type, H5T_IEEE_F64LE) > 0 ? ElementType::f64 : ElementType::f32;
+}
+
+// That memory for the tensors is not more than the file's size explains.
+void check_size(const CheckpointInfo& info, std::size_t file_bytes, const Subject& subject) {
+  const ModelShape shape = info.shape();
+  const std::int64_t elements = ParameterTable(shape).elements() +
+                                2 * shape.num_layers * info.config.batch_size * shape.hidden_size;
+  const double needed = static_cast<double>(elements) * static_cast<double>(size_of(info.real));
+  if (needed <= static_cast<double>(file_bytes)) return;
+  throw subject.at("/config").error(
+      fmt::format("its model takes {:.0f} bytes, the whole file has {}", needed, file_bytes));
+}
+
+}  // namespace
+
+std::string state_name(int layer, char which) {
+  return fmt::format("/state/lstm/{}/{}", layer, which);
+}
+
+void check_can_be_saved(std::span<const std::byte> values, ElementType real, const Shape& shape,
+                        const std::string& name) {
+  hdf5::check_is_finite(values, real, shape,
+                        {.code = ExitCode::diverged,
+                         .what = "no checkpoint of values that are not finite",
+                         .where = name,
+                         .remedy = "lower the learning rate or max_grad_norm"});
+}
+
+void write_contents(hid_t file, const CheckpointInfo& info, const Subject& subject) {
+  write_root(file, info, subject.at("/"));
+  write_config(file, info.config, subject.at("/config"));
+  write_progress(file, info.progress, subject.at("/progress"));
+  write_corpus(file, info.corpus, subject.at("/vocabulary"));
+}
+
+CheckpointInfo read_contents(hid_t file, std::size_t file_bytes, const Subject& subject) {
+  CheckpointInfo info;
+  info.exact_class = read_root(file, subject);
+  info.config = read_config(file, subject);
+  info.real = read_real_type(file, subject);
+  check_size(info, file_bytes, subject);
+  info.progress = read_progress(file, file_bytes, subject);
+  info.corpus = read_corpus_identity(file, info.config.vocab_size, file_bytes, subject);
+  return info;
+}
+
+}  // namespace ptb

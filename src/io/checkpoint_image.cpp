@@ -1,0 +1,83 @@
+// From a run's state to the bytes of a checkpoint.
+#include <algorithm>
+
+#include "io/checkpoint_contents.hpp"
+#include "io/digest.hpp"
+#include "io/hdf5_dataset.hpp"
+#include "io/hdf5_image.hpp"
+#include "io/user_block.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
+
+namespace ptb {
+namespace {
+
+using hdf5::Subject;
+
+// One tensor at a time, so that no second copy of all of them is made.
+void write_parameters(hid_t file, Backend& backend, const Parameters& parameters,
+                      const Subject& subject) {
+  const auto& entries = parameters.table().entries();
+  for (std::size_t index = 0; index < entries.size(); ++index) {
+    const ParameterInfo& entry = entries[index];
+    const Tensor from = parameters.tensor(index);
+    std::vector<std::byte> values(from.bytes());
+    backend.download(from, values);
+    check_can_be_saved(values, from.type(), entry.shape, entry.name);
+    hdf5::write_dataset(file, entry.name, from.type(), entry.shape, values, subject.at(entry.name));
+  }
+}
+
+void write_state(hid_t file, const CheckpointInfo& info, const HostState& state,
+                 const Subject& subject) {
+  const Shape shape{info.config.batch_size, info.config.hidden_size};  // [B,H]
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(info.real);
+  const auto layers = static_cast<std::size_t>(info.config.num_layers);
+  require(state.h.size() == layers * bytes && state.c.size() == layers * bytes,
+          "the state is of all layers and global lanes");
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    for (const auto& [which, all] : {std::pair{'h', &state.h}, std::pair{'c', &state.c}}) {
+      const auto values = std::span(*all).subspan(layer * bytes, bytes);
+      const std::string name = state_name(static_cast<int>(layer), which);
+      check_can_be_saved(values, info.real, shape, name);
+      hdf5::write_dataset(file, name, info.real, shape, values, subject.at(name));
+    }
+  }
+}
+
+void put_user_block(std::vector<std::byte>& image, const UserBlock& block) {
+  const std::string text = text_of(block);
+  std::ranges::copy(std::as_bytes(std::span(text)), image.begin());
+}
+
+}  // namespace
+
+std::vector<std::byte> checkpoint_image(const CheckpointInfo& info, const HostState& state,
+                                        Backend& backend, const Parameters& parameters) {
+  require(info.real == parameters.slab().type(), "a checkpoint has the parameters' type");
+  const Subject subject{.code = ExitCode::missing,
+                        .what = "building a checkpoint in memory",
+                        .where = "step " + std::to_string(info.progress.step),
+                        .remedy = "free some memory"};
+  try {
+    const hdf5::Handle file = hdf5::create_in_memory(kUserBlockBytes, subject);
+    write_contents(file, info, subject);
+    write_parameters(file, backend, parameters, subject);
+    write_state(file, info, state, subject);
+    std::vector<std::byte> image = hdf5::image_of(file, kUserBlockBytes, subject);
+    put_user_block(image,
+                   {.bytes = static_cast<std::int64_t>(image.size()), .step = info.progress.step});
+    return image;
+  } catch (const std::bad_alloc&) {
+    throw subject.error("there is not enough memory");
+  }
+}
+
+void seal_checkpoint(std::vector<std::byte>& image) {
+  const Subject subject{.code = ExitCode::internal, .what = "a checkpoint in memory"};
+  UserBlock block = parse_user_block(std::span(image).first(kUserBlockBytes),
+                                     static_cast<std::int64_t>(image.size()), subject);
+  block.digest = digest_of_checkpoint(image);
+  put_user_block(image, block);
+}
+
+}  // namespace ptb

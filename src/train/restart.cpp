@@ -1,0 +1,220 @@
+#include "ptb_dist/train/restart.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+#include "ptb_dist/base/version.hpp"
+#include "ptb_dist/train/setup.hpp"
+
+namespace ptb {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_named(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+// Mathematical keys of which checkpoint and run have different values, one complaint each. In weak
+// scaling batch_size is of a rank: the run takes the checkpoint's global batch.
+void check_configuration(const CheckpointFile& file, const CommandLine& line) {
+  const Config& then = file.info().config;
+  const Config& now = line.config.values;
+  std::vector<Complaint> complaints;
+  for (const Key& key : config_schema()) {
+    const std::string value_then = toml_value(then, key), value_now = toml_value(now, key);
+    const bool is_free = !key.is_mathematical || is_named(line.overridden, key.name) ||
+                         (key.name == "batch_size" && now.scaling == "weak");
+    if (is_free || value_then == value_now) continue;
+    complaints.push_back(
+        {.what = key.name,
+         .where = file.path().string(),
+         .why = fmt::format("the checkpoint has {}, this run {}", value_then, value_now),
+         .remedy = key.is_shape ? fmt::format("give {} {}", key.flag(), value_then)
+                                : fmt::format("give {} {}, or allow it with --override {}",
+                                              key.flag(), value_then, key.name)});
+  }
+  if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
+}
+
+Error other_corpus(const CheckpointFile& file, const std::string& why, const std::string& remedy) {
+  return {ExitCode::bad_data,
+          {.what = "the checkpoint is of another corpus",
+           .where = file.path().string(),
+           .why = why,
+           .remedy = remedy}};
+}
+
+void check_corpus(const CheckpointFile& file, const Corpus& corpus, const CommandLine& line) {
+  check_vocabulary(file, corpus);
+  if (is_named(line.overridden, "data")) return;
+  const CorpusIdentity& then = file.info().corpus;
+  const CorpusIdentity now = identity_of(corpus);
+  for (std::size_t s = 0; s < kSplitNames.size(); ++s) {
+    if (then.tokens[s] == now.tokens[s] && then.digests[s] == now.digests[s]) continue;
+    throw other_corpus(
+        file,
+        fmt::format("its {} text has {} tokens with digest {}, that of {} has {} with {}",
+                    kSplitNames[s], then.tokens[s], then.digests[s], corpus.source, now.tokens[s],
+                    now.digests[s]),
+        "give the corpus that it was trained on, or allow it with --override data");
+  }
+}
+
+// The newest that is good. Those before it are told as warnings; if there is no other, they are the
+// error.
+std::optional<CheckpointFile> newest_good(const CheckpointFolder& folder,
+                                          std::vector<std::string>& warnings) {
+  std::vector<Complaint> complaints;
+  std::optional<CheckpointFile> found;
+  for (const StoredCheckpoint& stored : folder.list()) {
+    try {
+      found.emplace(stored.path);
+      break;
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::bad_data && error.code() != ExitCode::io) throw;
+      for (const std::string& text : error.lines()) complaints.push_back({.what = text});
+    }
+  }
+  if (!found && !complaints.empty()) {
+    complaints.push_back({.what = "no checkpoint can be gone on from",
+                          .where = folder.path().string(),
+                          .why = "every one of them is bad, see above",
+                          .remedy = "bring one back from a copy, or begin anew with --fresh"});
+    throw Error(ExitCode::bad_data, std::move(complaints));
+  }
+  for (const Complaint& complaint : complaints) {
+    warnings.push_back(
+        fmt::format("{}; going on from {} instead", complaint.line(), found->path().string()));
+  }
+  return found;
+}
+
+// A file of another run would leave this run directory with the records of two.
+void check_is_of(const std::string& resume, const std::optional<RunDirectory>& directory) {
+  std::error_code failure;
+  if (!directory || !RunDirectory::holds_a_run(directory->path())) return;
+  const fs::path folder = fs::weakly_canonical(fs::path(resume).parent_path(), failure);
+  if (folder == fs::weakly_canonical(directory->checkpoints().path(), failure)) return;
+  throw Error(ExitCode::usage,
+              {.what = "--resume",
+               .where = resume,
+               .why = fmt::format("it is not of the run that {} holds", directory->path().string()),
+               .remedy = "give another --run-dir, or one of its own checkpoints"});
+}
+
+std::string how_exactly(const CheckpointFile& file, const RunIdentity& run) {
+  const std::string difference = differences(run.exact_class, file.info().exact_class);
+  if (difference.empty()) return "exactly, bit for bit what an undisturbed run does";
+  return fmt::format("equal to an undisturbed run up to rounding, since this one has {}",
+                     difference);
+}
+
+Restart judged(std::optional<CheckpointFile> file, const CommandLine& line,
+               const RunIdentity& run) {
+  check_configuration(*file, line);
+  check_corpus(*file, run.corpus, line);
+  Restart restart{.progress = file->info().progress,
+                  .state = file->state(run.real),
+                  .global_lanes = static_cast<int>(file->info().config.batch_size)};
+  restart.remarks.push_back(fmt::format("Resumed from {}: epoch {}, window {}, step {}",
+                                        file->path().string(), restart.progress.epoch + 1,
+                                        restart.progress.window, restart.progress.step));
+  restart.remarks.push_back("Resumed " + how_exactly(*file, run));
+  if (!line.overridden.empty()) {
+    restart.remarks.push_back(fmt::format("Resumed with other values than the checkpoint's of: {}",
+                                          fmt::join(line.overridden, ", ")));
+  }
+  restart.file = std::move(file);
+  return restart;
+}
+
+}  // namespace
+
+ExactClass exact_class_of(Session& session, const std::string& backend,
+                          const std::string& communicator, int threads) {
+  const std::vector<std::string> all =
+      session.gather(fmt::format("{} {}", session.host(), threads));
+  std::vector<std::string> hosts;
+  std::vector<int> ranks_of_host;
+  std::vector<std::string> threads_of_rank;
+  for (const std::string& one : all) {
+    const std::size_t space = one.rfind(' ');
+    const std::string host = one.substr(0, space);
+    threads_of_rank.push_back(one.substr(space + 1));
+    if (hosts.empty() || hosts.back() != host) {
+      hosts.push_back(host);
+      ranks_of_host.push_back(0);
+    }
+    ++ranks_of_host.back();
+  }
+  const auto [first, last] = std::ranges::unique(threads_of_rank);
+  if (first - threads_of_rank.begin() == 1) threads_of_rank.resize(1);
+  return {{"program", fmt::format("ptb_dist {}", kVersion)},
+          {"ranks", std::to_string(session.size())},
+          {"ranks per host", fmt::format("{}", fmt::join(ranks_of_host, ","))},
+          {"threads", fmt::format("{}", fmt::join(threads_of_rank, ","))},
+          {"backend", backend},
+          {"all-reduce", communicator},
+          {"MPI library", Session::library_version()}};
+}
+
+void check_vocabulary(const CheckpointFile& file, const Corpus& corpus) {
+  const std::vector<std::string>& then = file.info().corpus.words;
+  const std::vector<std::string>& now = corpus.words;
+  if (then == now) return;
+  const auto id = static_cast<std::size_t>(std::ranges::mismatch(then, now).in1 - then.begin());
+  const auto word = [id](const std::vector<std::string>& words) {
+    return id < words.size() ? '"' + escaped(words[id]) + '"' : std::string("none");
+  };
+  throw other_corpus(file,
+                     fmt::format("word {} of its {} is {}, of the {} in {} it is {}", id,
+                                 then.size(), word(then), now.size(), corpus.source, word(now)),
+                     "give the corpus that it was trained on with --data");
+}
+
+std::optional<Restart> find_restart(Session& session, const CommandLine& line,
+                                    const std::optional<RunDirectory>& directory,
+                                    const RunIdentity& run) {
+  std::optional<Restart> restart;
+  session.on_root([&] {
+    if (line.resume.empty()) return;
+    std::vector<std::string> warnings;
+    std::optional<CheckpointFile> file;
+    if (line.resume == "auto") {
+      if (directory) file = newest_good(directory->checkpoints(), warnings);
+    } else {
+      check_is_of(line.resume, directory);
+      file.emplace(line.resume);
+    }
+    if (!file) return;
+    restart = judged(std::move(file), line, run);
+    restart->warnings = std::move(warnings);
+  });
+  bool is_there = restart.has_value();
+  broadcast_value(session, is_there);
+  if (!is_there) return std::nullopt;
+  if (!restart) restart.emplace();
+  Progress& progress = restart->progress;
+  broadcast_value(session, progress.epoch);
+  broadcast_value(session, progress.window);
+  broadcast_value(session, progress.step);
+  broadcast_value(session, progress.cross_entropy);
+  broadcast_values(session, progress.history);
+  broadcast_value(session, restart->global_lanes);
+  broadcast_values(session, restart->state.h);
+  broadcast_values(session, restart->state.c);
+  return restart;
+}
+
+void load_parameters(Session& session, const std::optional<CheckpointFile>& file, Backend& backend,
+                     Parameters& parameters) {
+  session.on_root([&] { file->load_parameters(backend, parameters); });
+  share_parameters(session, backend, parameters);
+}
+
+}  // namespace ptb

@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""A run that was stopped or killed goes on as if nothing had happened.
+
+    python3 resume_test.py --program build/ptb_dist [unittest's arguments]
+
+What is compared are final checkpoints, byte for byte, and the metrics without their times.
+"""
+
+import math
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+import program
+from program import SMALL_MODEL
+
+FORGER = pathlib.Path(__file__).parent.parent / "support/forged_checkpoint.py"
+WINDOWS = 142  # of an epoch of SMALL_MODEL
+RUN = [*SMALL_MODEL, "--epochs", "2", "--keep-prob", "0.5", "--metrics-windows", "1",
+       "--checkpoint-windows", "20", "--keep-checkpoints", "99"]
+TIMES = ("seconds", "words_per_second", "flops")
+STOPPED, DIVERGED, KILLED = 75, 76, 137
+
+
+def timeless(run_dir):
+    return [{name: value for name, value in record.items() if name not in TIMES}
+            for record in program.records(run_dir)]
+
+
+def checkpoints(run_dir):
+    """Those of the run by its step, the last generation's."""
+    found = {}
+    for path in sorted(pathlib.Path(run_dir, "checkpoints").glob("g*-step-*.h5")):
+        found[int(path.stem.partition("-step-")[2])] = path
+    return found
+
+
+class ResumeTestCase(program.TestCase):
+    common = tempfile.TemporaryDirectory(prefix="ptb_dist_undisturbed_")
+
+    def go(self, run_dir, *flags, ranks=3, status=0, arguments=RUN, **where):
+        ended = self.run_program([*arguments, "--run-dir", str(run_dir), *flags], ranks=ranks,
+                                 **where)
+        self.assertEqual((ended.status, ended.survivors), (status, []), ended.out + ended.err)
+        return ended
+
+    def undisturbed(self, ranks=3):
+        """The same run without a fault, made once for all tests."""
+        run_dir = pathlib.Path(self.common.name, str(ranks))
+        if not run_dir.exists():
+            self.go(run_dir, ranks=ranks)
+        return run_dir
+
+    def assert_same_run(self, run_dir, ranks=3):
+        expected = self.undisturbed(ranks)
+        self.assertEqual(timeless(run_dir), timeless(expected))
+        for step in (WINDOWS, 2 * WINDOWS):
+            self.assertEqual(checkpoints(run_dir)[step].read_bytes(),
+                             checkpoints(expected)[step].read_bytes(), step)
+        best = [folder / "checkpoints/best.h5" for folder in (run_dir, expected)]
+        self.assertEqual(best[0].read_bytes(), best[1].read_bytes())
+        self.assertEqual([path for path in run_dir.rglob(".*.tmp.*")], [])
+
+
+class Killed(ResumeTestCase):
+    def test_each_rank_is_killed_once(self):
+        """Twice within the first epoch, then in the second: resumed at windows that are not 0."""
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--inject", "kill@1:50", status=KILLED)
+        self.assertEqual(sorted(checkpoints(run_dir)), [20, 40])
+        ended = self.go(run_dir, "--resume", "auto", "--inject", "kill@0:97", status=KILLED)
+        self.assertIn("epoch 1, window 40, step 40", ended.out)
+        self.assertIn("Resumed exactly", ended.out)
+        ended = self.go(run_dir, "--resume", "auto", "--inject", "kill@2:201", status=KILLED)
+        self.assertIn("epoch 1, window 80, step 80", ended.out)
+        ended = self.go(run_dir, "--resume", "auto")
+        self.assertIn("epoch 2, window 58, step 200", ended.out)
+        self.assert_same_run(run_dir)
+
+    def test_rank_0_is_killed_while_it_saves(self):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--inject", "kill@0:60:save", status=KILLED)
+        self.assertEqual(sorted(checkpoints(run_dir)), [20, 40])
+        self.go(run_dir, "--resume", "auto")
+        self.assert_same_run(run_dir)
+
+    def test_a_rank_is_killed_in_validation_and_test(self):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--inject", f"kill@2:{WINDOWS}:validation", status=KILLED)
+        self.go(run_dir, "--resume", "auto", "--inject", "kill@1:0:test", status=KILLED)
+        self.go(run_dir, "--resume", "auto")
+        self.assert_same_run(run_dir)
+
+    def test_a_run_without_a_checkpoint_starts_afresh(self):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--inject", "kill@0:10", status=KILLED)
+        self.assertEqual(checkpoints(run_dir), {})
+        ended = self.go(run_dir, "--resume", "auto")
+        self.assertIn("a fresh start", ended.out)
+        self.assert_same_run(run_dir)
+
+
+class Stopped(ResumeTestCase):
+    def stop(self, run_dir, signal_number, fault, ranks=3):
+        """Sends the signal when the fault, which takes some time, is told; the run ends with 75."""
+        process = subprocess.Popen(
+            [*self.mpirun.split(), "-np", str(ranks), str(self.program), *RUN, "--run-dir",
+             str(run_dir), "--resume", "auto", "--inject", fault], cwd=self.scratch, text=True,
+            env=program.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True)
+        for line in process.stderr:
+            if "injected" in line and "process" in line:
+                break
+        process.send_signal(signal_number)
+        out, err = process.communicate(timeout=50)
+        self.assertEqual(program.processes_of_session(process.pid), [])
+        return process.returncode, out, err
+
+    def test_usr1_in_training_validation_test_and_while_saving(self):
+        run_dir = self.scratch / "run"
+        for fault, step in (("slow@1:30", None), ("slow@0:60:save", None),
+                            (f"slow@2:{WINDOWS}:validation", WINDOWS),
+                            (f"slow@0:{2 * WINDOWS}:test", 2 * WINDOWS)):
+            with self.subTest(fault):
+                status, out, err = self.stop(run_dir, signal.SIGUSR1, fault)
+                self.assertEqual(status, STOPPED, out + err)
+                told = re.search(r"Stopped by SIGUSR1; windows done: (\d+); go on with", out)
+                self.assertTrue(told, out)
+                self.assertIn(int(told[1]), checkpoints(run_dir))
+                self.assertIn(step, (None, int(told[1])))
+        self.go(run_dir, "--resume", "auto")
+        self.assert_same_run(run_dir)
+
+    def test_a_signal_to_one_rank_stops_all(self):
+        run_dir = self.scratch / "run"
+        process = subprocess.Popen(
+            [*self.mpirun.split(), "-np", "3", str(self.program), *RUN, "--run-dir", str(run_dir),
+             "--inject", "slow@2:30"], cwd=self.scratch, text=True, env=program.environment(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True)
+        for line in process.stderr:
+            told = re.search(r"rank 2 \(process (\d+)\): injected", line)
+            if told:
+                os.kill(int(told[1]), signal.SIGTERM)
+                break
+        out, err = process.communicate(timeout=50)
+        self.assertEqual(process.returncode, STOPPED, out + err)
+        self.assertIn("Stopped by a signal to another rank", out)
+        self.go(run_dir, "--resume", "auto")
+        self.assert_same_run(run_dir)
+
+    def test_interrupted_once_and_twice(self):
+        """Without mpirun, which would end the ranks after a second by itself."""
+        for fault, second, status in (("slow@0:30", False, STOPPED), ("hang@0:30", True, 130)):
+            with self.subTest(fault):
+                run_dir = self.scratch / fault.partition("@")[0]
+                process = subprocess.Popen(
+                    [str(self.program), *RUN, "--run-dir", str(run_dir), "--inject", fault],
+                    cwd=self.scratch, text=True, env=program.environment(),
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                for line in process.stderr:
+                    if "injected" in line and "process" in line:
+                        break
+                process.send_signal(signal.SIGINT)
+                if second:
+                    time.sleep(0.3)
+                    process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=50)
+                self.assertEqual(process.returncode, status, out + err)
+        self.go(self.scratch / "slow", "--resume", "auto", ranks=1)
+        self.assert_same_run(self.scratch / "slow", ranks=1)
+
+    def test_max_windows_and_on(self):
+        """In the middle of an epoch, and at its end before the validation."""
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--max-windows", "33")
+        self.go(run_dir, "--max-windows", str(WINDOWS), "--resume", "auto")
+        self.assertEqual(len(program.records(run_dir, "epoch")), 0)
+        self.go(run_dir, "--resume", "auto")
+        self.assert_same_run(run_dir)
+
+    def test_by_the_clock(self):
+        """A checkpoint every 50 ms, and no other but at the ends of the epochs."""
+        run_dir = self.scratch / "run"
+        clocked = ["--checkpoint-windows", "0", "--checkpoint-minutes", "0.001"]
+        self.go(run_dir, *clocked, "--inject", "kill@1:120", status=KILLED)
+        steps = sorted(checkpoints(run_dir))
+        self.assertGreater(len(steps), 1)
+        self.assertTrue(any(step % 20 for step in steps), steps)
+        self.go(run_dir, *clocked, "--resume", "auto")
+        self.assert_same_run(run_dir)
+
+
+class GoneOn(ResumeTestCase):
+    def test_on_other_numbers_of_ranks(self):
+        """2, then 3, then 1: the curve of 1 rank up to rounding, and it is said."""
+        common = [*RUN, "--learning-rate", "0.1"]
+        run_dir, alone = self.scratch / "run", self.scratch / "alone"
+        self.go(alone, ranks=1, arguments=common)
+        self.go(run_dir, "--max-windows", "50", ranks=2, arguments=common)
+        ended = self.go(run_dir, "--max-windows", "170", "--resume", "auto", ranks=3,
+                        arguments=common)
+        self.assertIn("up to rounding, since this one has ranks 3 instead of 2", ended.out)
+        self.go(run_dir, "--resume", "auto", ranks=1, arguments=common)
+        both = [program.records(folder, "window") for folder in (run_dir, alone)]
+        self.assertEqual(len(both[0]), 2 * WINDOWS)
+        for a, b in zip(*both, strict=True):
+            self.assertEqual(a["step"], b["step"])
+            self.assertLess(program.relative_difference(a["loss"], b["loss"]), 1e-6, a)
+
+    def test_weak_scaling_keeps_its_global_batch(self):
+        run_dir = self.scratch / "run"
+        weak = [*RUN, "--scaling", "weak", "--batch-size", "6"]
+        self.go(run_dir, "--max-windows", "30", ranks=3, arguments=weak)
+        ended = self.go(run_dir, "--max-windows", "50", "--resume", "auto", ranks=2,
+                        arguments=weak)
+        self.assertIn("18 global lanes of 7 steps: 9 lanes on ranks 0-1", ended.out)
+
+    def test_more_epochs_later(self):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--epochs", "1", ranks=1)
+        # Without --config and its flags: the run has its own configuration.
+        ended = self.run_program(["--run-dir", str(run_dir), "--resume", "auto", "--epochs", "2",
+                                  "--threads", "1"])
+        self.assertEqual(ended.status, 0, ended.err)
+        self.assert_same_run(run_dir, ranks=1)
+
+    def test_from_an_earlier_checkpoint(self):
+        """Later ones are set aside, not lost; in a new folder the old run stays as it was."""
+        run_dir, branch = self.scratch / "run", self.scratch / "branch"
+        self.go(run_dir)
+        whole = timeless(run_dir)
+        earlier = checkpoints(run_dir)[60]
+        ended = self.run_program([*RUN, "--resume", str(earlier), "--run-dir", str(branch)],
+                                 ranks=3)
+        self.assertEqual(ended.status, 0, ended.err)
+        self.assertEqual(timeless(branch), whole[-len(timeless(branch)):])
+        self.go(run_dir, "--resume", str(earlier))
+        aside = sorted(path.name for path in (run_dir / "checkpoints/set-aside").iterdir())
+        self.assertIn("best.h5", aside)
+        self.assertIn("g0000-step-00000284.h5", aside)
+        self.assert_same_run(run_dir)
+
+    def test_the_newest_bad_one_is_passed_over(self):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--max-windows", "90")
+        newest = checkpoints(run_dir)[90]
+        damaged = bytearray(newest.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        newest.write_bytes(damaged)
+        ended = self.go(run_dir, "--resume", "auto")
+        self.assertRegex(ended.err, r"warning: .*step-00000090\.h5.* digest .*; going on from "
+                                    r".*step-00000080\.h5 instead")
+        self.assert_same_run(run_dir)
+
+    def test_old_checkpoints_are_removed(self):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--keep-checkpoints", "2")
+        self.assertEqual(sorted(checkpoints(run_dir)), [280, 284])
+        self.assertTrue((run_dir / "checkpoints/best.h5").exists())
+
+    def test_test_perplexity_of_the_best_epoch(self):
+        """A learning rate that grows wild after the first epoch makes that the best."""
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--epochs", "1", ranks=1)
+        ended = self.go(run_dir, "--resume", "auto", "--override", "learning_rate,max_grad_norm",
+                        "--learning-rate", "20", "--max-grad-norm", "50", ranks=1)
+        self.assertIn("with other values than the checkpoint's of: learning_rate, max_grad_norm",
+                      ended.out)
+        final, best = program.records(run_dir, "test")
+        self.assertEqual((final["weights"], best["weights"], best["epoch"]), ("final", "best", 0))
+        self.assertLess(best["perplexity"], final["perplexity"])
+        self.assertIn("Best epoch by validation: 1; its Test Perplexity: ", ended.out)
+        evaluated = self.run_program(["eval", "--checkpoint",
+                                      str(run_dir / "checkpoints/best.h5"), "--data", "synthetic",
+                                      "--synthetic-tokens", "20000", "--synthetic-vocab", "300"])
+        self.assertEqual(evaluated.status, 0, evaluated.err)
+        told = re.search(r"Test Perplexity: ([\d.]+)", evaluated.out)
+        self.assertAlmostEqual(float(told[1]), best["perplexity"], places=3)
+
+
+class Sensitivity(ResumeTestCase):
+    """What the comparisons above would find: a state or sums that are forgotten."""
+
+    def resume_from_forged(self, change):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--max-windows", "50")
+        subprocess.run(["/usr/bin/python3", FORGER, checkpoints(run_dir)[50], change], check=True)
+        self.go(run_dir, "--resume", "auto")
+        return run_dir
+
+    def test_a_forgotten_state_and_forgotten_sums_are_found(self):
+        for change in ("forgotten_state", "forgotten_sums"):
+            with self.subTest(change), self.assertRaises(AssertionError):
+                self.assert_same_run(self.resume_from_forged(change))
+            shutil.rmtree(self.scratch / "run")
+
+    def test_a_forger_who_changes_nothing_is_not(self):
+        self.assert_same_run(self.resume_from_forged("nothing"))
+
+
+class Diverged(ResumeTestCase):
+    def test_a_loss_that_is_not_a_number_is_never_saved(self):
+        run_dir = self.scratch / "run"
+        ended = self.go(run_dir, "--inject", "nan@1:50", status=DIVERGED)
+        self.assertIn("training diverged", ended.err)
+        self.assertEqual(sorted(checkpoints(run_dir)), [20, 40])
+        losses = [record["loss"] for record in program.records(run_dir, "window")]
+        self.assertTrue(all(math.isfinite(loss) for loss in losses[:-1]) and losses[-1] is None)
+        self.go(run_dir, "--resume", "auto")
+        self.assert_same_run(run_dir)
+
+
+if __name__ == "__main__":
+    program.run_tests()
