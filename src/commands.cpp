@@ -17,15 +17,17 @@ void print(const std::string& text) {
                              .why = std::generic_category().message(errno)});
 }
 
-Machine make_machine(Session& session, const Config& config, const BackendFactory& factory) {
+Machine make_machine(Session& session, const Config& config, const Factories& factories) {
   Machine machine;
   machine.threads = threads_of_this_rank(session, config);
   session.on_every_rank([&] {
-    machine.backend = factory({.name = config.backend,
-                               .precision = config.precision,
-                               .threads = machine.threads,
-                               .host_rank = session.host_rank()});
-    machine.communicator = make_communicator(config.comm, session, *machine.backend);
+    machine.backend = factories.backend({.name = config.backend,
+                                         .precision = config.precision,
+                                         .threads = machine.threads,
+                                         .host_rank = session.host_rank()});
+    machine.communicator =
+        factories.communicator(config.comm, session, *machine.backend,
+                               config.lane_groups > 0 ? SumOrder::tree : SumOrder::fastest);
   });
   require_same(session, "backend", machine.backend->identity());
   return machine;

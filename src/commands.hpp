@@ -12,8 +12,8 @@
 namespace ptb {
 
 // Each is collective and returns the exit status.
-int train_command(Session& session, const CommandLine& line, const BackendFactory& factory);
-int eval_command(Session& session, const CommandLine& line, const BackendFactory& factory);
+int train_command(Session& session, const CommandLine& line, const Factories& factories);
+int eval_command(Session& session, const CommandLine& line, const Factories& factories);
 int checkpoint_command(Session& session, const CommandLine& line);
 
 // On standard output. Error 74 if it cannot be written, but nobody need be there to read it.
@@ -25,6 +25,6 @@ struct Machine {
   std::unique_ptr<Communicator> communicator;
   int threads = 1;
 };
-Machine make_machine(Session& session, const Config& config, const BackendFactory& factory);
+Machine make_machine(Session& session, const Config& config, const Factories& factories);
 
 }  // namespace ptb

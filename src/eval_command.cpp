@@ -37,7 +37,7 @@ Config combined(const CheckpointFile& file, const ResolvedConfig& given) {
 
 }  // namespace
 
-int eval_command(Session& session, const CommandLine& line, const BackendFactory& factory) {
+int eval_command(Session& session, const CommandLine& line, const Factories& factories) {
   // 1. The checkpoint, and the configuration that it implies.
   std::optional<CheckpointFile> file;
   std::string values;
@@ -51,7 +51,7 @@ int eval_command(Session& session, const CommandLine& line, const BackendFactory
   const Config config = config_from_toml(values, "eval", "the configuration of rank 0").values;
 
   // 2. The machine, the text, the model.
-  const Machine machine = make_machine(session, config, factory);
+  const Machine machine = make_machine(session, config, factories);
   const Corpus corpus = agreed_corpus(session, config);
   session.on_root([&] { check_vocabulary(*file, corpus); });
   const ModelShape shape = shape_of(config);
@@ -64,9 +64,16 @@ int eval_command(Session& session, const CommandLine& line, const BackendFactory
     parameters.emplace(*machine.backend, shape);
     model.emplace(*machine.backend, *parameters);
     lanes.emplace(is_test ? test_lanes(corpus) : valid_lanes(corpus, config));
-    evaluator.emplace(*machine.backend, *model, session, *machine.communicator, shape, *lanes,
-                      is_test ? Evaluator::Sharing::positions : Evaluator::Sharing::lanes,
-                      is_test ? "test" : "valid");
+    evaluator.emplace(
+        EvaluatorParts{.backend = *machine.backend,
+                       .model = *model,
+                       .communicator = *machine.communicator,
+                       .shape = shape,
+                       .groups = std::max(static_cast<int>(config.lane_groups), session.size()),
+                       .rank = session.rank(),
+                       .ranks = session.size()},
+        *lanes, is_test ? Evaluator::Sharing::positions : Evaluator::Sharing::lanes,
+        is_test ? "test" : "valid");
   });
   load_parameters(session, file, *machine.backend, *parameters);
 

@@ -3,4 +3,4 @@
 //   mpirun -np 8 ptb_dist --config large        (ptb_dist --help says the rest)
 #include "ptb_dist/program.hpp"
 
-int main(int argc, char** argv) { return ptb::run_program(argc, argv, ptb::make_backend); }
+int main(int argc, char** argv) { return ptb::run_program(argc, argv, {}); }

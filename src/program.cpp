@@ -21,8 +21,7 @@ void print_error(const Error& error, const std::string& who) {
   }
 }
 
-int run(Session& session, const std::vector<std::string>& arguments,
-        const BackendFactory& factory) {
+int run(Session& session, const std::vector<std::string>& arguments, const Factories& factories) {
   require_same_build(session);
   const CommandLine line = agreed_command_line(session, arguments);
   session.set_timeout(Session::Seconds(line.config.values.timeout));
@@ -36,17 +35,17 @@ int run(Session& session, const std::vector<std::string>& arguments,
     case CommandLine::Action::checkpoint:
       return checkpoint_command(session, line);
     case CommandLine::Action::eval:
-      return eval_command(session, line, factory);
+      return eval_command(session, line, factories);
     case CommandLine::Action::dry_run:
     case CommandLine::Action::train:
       break;
   }
-  return train_command(session, line, factory);
+  return train_command(session, line, factories);
 }
 
 }  // namespace
 
-int run_program(int argc, char** argv, const BackendFactory& factory) {
+int run_program(int argc, char** argv, const Factories& factories) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an I/O error like a full disk
   std::signal(SIGPIPE, SIG_IGN);  // the log goes on when standard output is closed
   const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
@@ -62,7 +61,7 @@ int run_program(int argc, char** argv, const BackendFactory& factory) {
       return static_cast<int>(error.code());
     };
     try {
-      return run(session, arguments, factory);
+      return run(session, arguments, factories);
     } catch (const AgreedError& error) {
       if (session.is_root()) print_error(error, "");
       return static_cast<int>(error.code());

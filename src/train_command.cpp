@@ -32,8 +32,11 @@ struct Start {
 Start find_start(Session& session, const CommandLine& line, const Machine& machine,
                  const Corpus& corpus) {
   Start start;
-  start.exact_class = exact_class_of(session, machine.backend->identity(),
-                                     machine.communicator->name(), machine.threads);
+  start.exact_class =
+      exact_class_of(session, {.backend = machine.backend->identity(),
+                               .communicator = machine.communicator->name(),
+                               .threads = machine.threads,
+                               .lane_groups = static_cast<int>(line.config.values.lane_groups)});
   if (line.action == CommandLine::Action::dry_run) return start;
   const std::string& path = line.config.values.run_dir;
   session.on_root([&] {
@@ -134,12 +137,12 @@ Trainer::End test_best(Session& session, Backend& backend, Parameters& parameter
 
 }  // namespace
 
-int train_command(Session& session, const CommandLine& line, const BackendFactory& factory) {
+int train_command(Session& session, const CommandLine& line, const Factories& factories) {
   // 1. The machine.
   const Config& config = line.config.values;
   const bool is_dry = line.action == CommandLine::Action::dry_run;
   if (!is_dry) catch_stop_signals();
-  const Machine machine = make_machine(session, config, factory);
+  const Machine machine = make_machine(session, config, factories);
   Backend& backend = *machine.backend;
 
   // 2. The text, the checkpoint to go on from, and what follows from all of this.

@@ -57,6 +57,10 @@ const std::vector<Key> kSchema = {
      .meaning = "parallel lanes through the text, of all ranks together (strong scaling) or of "
                 "each rank (weak)",
      .low = 1, .high = kMaxLanes, .is_mathematical = true, .is_shape = true},
+    {.name = "lane_groups", .group = "Schedule", .member = &Config::lane_groups, .unit = "groups",
+     .meaning = "the batch is computed in so many parts, whose sum has the same bits on every "
+                "number of ranks that is a power of two and divides it; 0: one part for each rank",
+     .low = 0, .high = kMaxLanes, .is_mathematical = true},
     {.name = "seed", .group = "Schedule", .member = &Config::seed, .unit = "",
      .meaning = "of the random initial weights and of dropout", .low = 0, .high = kAnyWhole,
      .is_mathematical = true},

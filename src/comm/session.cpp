@@ -28,7 +28,7 @@ constexpr int kGatherTag = 0;
 constexpr int kSumTags = 16384;
 
 // One sum that a user waits for, in pieces.
-struct Sum {
+struct SumUnderWay {
   std::vector<std::unique_ptr<AllReduce>> pieces;
   bool is_over = false;
 
@@ -54,7 +54,7 @@ struct Session::Mpi {
   ScratchPool scratch;
   // A ring moves only when it is advanced, so every wait advances all of them: ranks may wait for
   // their sums in different orders.
-  std::vector<std::shared_ptr<Sum>> sums_in_flight;
+  std::vector<std::shared_ptr<SumUnderWay>> sums_in_flight;
   int sums_begun = 0;
 };
 
@@ -214,7 +214,7 @@ Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, El
                                            SumOrder order) {
   if (size_ == 1 || elements == 0) return nullptr;
   const bool is_tree = order == SumOrder::tree && std::has_single_bit(static_cast<unsigned>(size_));
-  auto sum = std::make_shared<Sum>();
+  auto sum = std::make_shared<SumUnderWay>();
   auto* bytes = static_cast<std::byte*>(data);
   for_each_piece(static_cast<std::size_t>(elements) * size_of(type),
                  [&](std::size_t first, int count) {
@@ -235,7 +235,7 @@ Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, El
 
 void Session::wait(const Request& request, const std::string& what) {
   if (request == nullptr) return;
-  const auto* sum = static_cast<const Sum*>(request.get());
+  const auto* sum = static_cast<const SumUnderWay*>(request.get());
   wait_until([&] { return sum->is_over; }, what);
 }
 

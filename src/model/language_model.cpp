@@ -56,7 +56,7 @@ void RecurrentState::reset(Backend& backend) {
 
 Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size) {
   const std::int64_t T = size.max_steps;
-  const std::int64_t B = size.lanes.count;
+  const std::int64_t B = size.lanes;
   const std::int64_t H = shape.hidden_size;
   const std::int64_t G = gate_count(shape.cell.kind);
   const bool drops = size.for_training && size.keep_prob < 1.0;
@@ -71,7 +71,6 @@ Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceS
                                         : activations.hidden.back().slice(1, T));
   }
   logits = backend.allocate(real, {size.softmax_rows, shape.vocab_size});
-  dropout.first_lane = size.lanes.first;
   if (drops) {
     dropout.keep_prob = size.keep_prob;
     dropout.seed = size.seed;
@@ -110,6 +109,7 @@ StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
 
 void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace& workspace,
                             const Tensor& loss) {
+  workspace.dropout.first_lane = batch.lanes.first;
   backend_.draw_dropout(workspace.dropout);
   const StackActivations window = recur(batch, state, workspace);
   const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
@@ -161,7 +161,7 @@ Segment LanguageModel::softmax_segment(Workspace& workspace, Gradients& gradient
                                            .d_weight = gradients.tensor(weight),
                                            .d_bias = gradients.tensor(weight + 1)});
               },
-          .completes = gradients.range(weight, weight + 1)};
+          .completes = GradientPart{.first = weight, .last = weight + 1}};
 }
 
 Segment LanguageModel::layer_segment(int layer, Workspace& workspace, Gradients& gradients) {
@@ -174,7 +174,7 @@ Segment LanguageModel::layer_segment(int layer, Workspace& workspace, Gradients&
                                                 .d_kernel = gradients.tensor(kernel),
                                                 .d_bias = gradients.tensor(kernel + 1)});
               },
-          .completes = gradients.range(kernel, kernel + 1)};
+          .completes = GradientPart{.first = kernel, .last = kernel + 1}};
 }
 
 Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspace,
@@ -188,21 +188,24 @@ Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspac
                                              .dropout = workspace.dropout,
                                              .rows = embedding_rows(batch, gradients)});
               },
-          .completes = gradients.rows().slice(0, batch.word_count)};
+          .completes = GradientPart{.rows = batch.word_count}};
 }
 
 void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
-                             PositionRange positions, const Tensor& loss) {
+                             std::span<const PositionRange> ranges, const Tensor& losses) {
   const StackActivations window = recur(batch, state, workspace);
   const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
   const std::int64_t H = parameters_.shape().hidden_size;
   const Tensor hidden = window.outputs.back().view({N, H});
-  backend_.softmax_loss({.hidden = hidden.slice(positions.first, positions.count),
-                         .weights = parameters_.weights(),
-                         .targets = batch.targets.view({N}).slice(positions.first, positions.count),
-                         .gradient_scale = 0,
-                         .logits = workspace.logits.slice(0, positions.count),
-                         .loss = loss});
+  std::int64_t index = 0;
+  for (const PositionRange& range : ranges) {
+    backend_.softmax_loss({.hidden = hidden.slice(range.first, range.count),
+                           .weights = parameters_.weights(),
+                           .targets = batch.targets.view({N}).slice(range.first, range.count),
+                           .gradient_scale = 0,
+                           .logits = workspace.logits.slice(0, range.count),
+                           .loss = losses.slice(index++, 1)});
+  }
 }
 
 }  // namespace ptb

@@ -96,14 +96,14 @@ Gradients::Gradients(Backend& backend, const ModelShape& shape, std::int64_t max
       dense_(backend.allocate(backend.real_type(), {table_.dense_elements()})) {}
 
 Tensor Gradients::tensor(std::size_t entry) const {
-  return range(entry, entry).view(table_.entries().at(entry).shape);
+  return part({.first = entry, .last = entry}).view(table_.entries().at(entry).shape);
 }
 
-Tensor Gradients::range(std::size_t first, std::size_t last) const {
+Tensor Gradients::part(const GradientPart& part) const {
+  if (part.first == 0) return rows_.slice(0, part.rows);
   const std::int64_t dense_begin = table_.entries().at(1).offset;
-  const std::int64_t begin = table_.entries().at(first).offset;
-  const ParameterInfo& end = table_.entries().at(last);
-  require(first > 0, "the embedding's gradient is rows");
+  const std::int64_t begin = table_.entries().at(part.first).offset;
+  const ParameterInfo& end = table_.entries().at(part.last);
   return dense_.view(begin - dense_begin, {end.offset + end.shape.elements() - begin});
 }
 

@@ -13,18 +13,27 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// This rank's lanes of one layer lie together in both; `from` is [L,b,H], `to` [L,B,H].
-void place_lanes(std::span<const char> from, LaneSlice lanes, int layers,
+// A group's lanes as they travel to rank 0; h and c follow.
+struct GroupHead {
+  LaneSlice lanes;
+  std::int64_t state_bytes = 0;  // of h, and of c
+};
+
+// A group's lanes of one layer lie together in both; `from` is [L,b,H], `to` [L,B,H].
+void place_lanes(std::span<const std::byte> from, LaneSlice lanes, int layers,
                  std::vector<std::byte>& to) {
-  if (lanes.count == 0) return;
   const std::size_t layer_bytes = from.size() / static_cast<std::size_t>(layers);
   const std::size_t lane_bytes = layer_bytes / static_cast<std::size_t>(lanes.count);
-  to.resize(lane_bytes * static_cast<std::size_t>(lanes.global) * static_cast<std::size_t>(layers));
-  for (int layer = 0; layer < layers; ++layer) {
-    const std::size_t lane = static_cast<std::size_t>(layer) * lanes.global + lanes.first;
-    std::memcpy(to.data() + lane * lane_bytes,
-                from.data() + static_cast<std::size_t>(layer) * layer_bytes, layer_bytes);
+  const auto lanes_of_all = static_cast<std::size_t>(lanes.global);
+  to.resize(lane_bytes * lanes_of_all * static_cast<std::size_t>(layers));
+  for (std::size_t layer = 0; layer < static_cast<std::size_t>(layers); ++layer) {
+    const std::size_t lane = layer * lanes_of_all + static_cast<std::size_t>(lanes.first);
+    std::memcpy(to.data() + lane * lane_bytes, from.data() + layer * layer_bytes, layer_bytes);
   }
+}
+
+void append(std::string& text, std::span<const std::byte> bytes) {
+  text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
 }  // namespace
@@ -56,26 +65,36 @@ bool Checkpointer::is_wanted() {
   return place_->minutes > 0 && seconds_since(saved_at_) >= 60 * place_->minutes;
 }
 
-HostState Checkpointer::gathered(const RecurrentState& state, LaneSlice lanes) {
-  std::string mine(state.h.bytes() + state.c.bytes(), '\0');
-  const std::span<char> bytes(mine);
-  backend_.download(state.h, std::as_writable_bytes(bytes.first(state.h.bytes())));
-  backend_.download(state.c, std::as_writable_bytes(bytes.subspan(state.h.bytes())));
-  const std::vector<std::string> all = session_.gather(mine);
+HostState Checkpointer::gathered(std::span<const LaneGroup> groups) {
+  std::string mine;
+  std::vector<std::byte> values;
+  for (const LaneGroup& group : groups) {
+    const GroupHead head{group.lanes, static_cast<std::int64_t>(group.state.h.bytes())};
+    append(mine, std::as_bytes(std::span(&head, 1)));
+    values.resize(group.state.h.bytes());
+    for (const Tensor& state : {group.state.h, group.state.c}) {
+      backend_.download(state, values);
+      append(mine, values);
+    }
+  }
   HostState whole;
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    const LaneSlice theirs = deal_lanes(lanes.global, static_cast<int>(rank), session_.size());
-    const std::span<const char> both(all[rank]);
-    const int layers = parameters_.shape().num_layers;
-    place_lanes(both.first(both.size() / 2), theirs, layers, whole.h);
-    place_lanes(both.subspan(both.size() / 2), theirs, layers, whole.c);
+  const int layers = parameters_.shape().num_layers;
+  for (const std::string& text : session_.gather(mine)) {
+    std::span<const std::byte> rest = std::as_bytes(std::span(text));
+    while (!rest.empty()) {
+      GroupHead head;
+      std::memcpy(&head, rest.data(), sizeof head);
+      const auto bytes = static_cast<std::size_t>(head.state_bytes);
+      place_lanes(rest.subspan(sizeof head, bytes), head.lanes, layers, whole.h);
+      place_lanes(rest.subspan(sizeof head + bytes, bytes), head.lanes, layers, whole.c);
+      rest = rest.subspan(sizeof head + 2 * bytes);
+    }
   }
   return whole;
 }
 
-void Checkpointer::save(const Progress& progress, const RecurrentState& state, LaneSlice lanes,
-                        bool is_best) {
-  const HostState whole = gathered(state, lanes);
+void Checkpointer::save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best) {
+  const HostState whole = gathered(groups);
   session_.on_root([&] {
     join();
     CheckpointInfo info = place_->info;

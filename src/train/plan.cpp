@@ -1,6 +1,7 @@
 #include "ptb_dist/train/plan.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
@@ -8,6 +9,7 @@
 #include "ptb_dist/base/error.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/train/evaluator.hpp"
+#include "ptb_dist/train/lane_groups.hpp"
 
 namespace ptb {
 namespace {
@@ -27,7 +29,7 @@ std::string bytes_text(std::int64_t bytes) {
   return fmt::format("{:.2f} GB", value / 1e9);
 }
 
-// A Workspace and its RecurrentState (model/language_model.hpp).
+// A Workspace (model/language_model.hpp).
 struct WindowSize {
   std::int64_t steps = 0, lanes = 0, softmax_rows = 0;
   bool for_training = false, drops = false;
@@ -39,10 +41,25 @@ std::int64_t bytes_of(const WindowSize& size, const ModelShape& model, std::int6
   const std::int64_t values = size.steps * step;             // [T,B,H]
   const std::int64_t hidden_and_cell = 2 * (values + step);  // [T+1,B,H] each
   std::int64_t reals =
-      values + L * (G * values + hidden_and_cell + 2 * step) + size.softmax_rows * model.vocab_size;
+      values + L * (G * values + hidden_and_cell) + size.softmax_rows * model.vocab_size;
   if (size.for_training) reals += values;                           // d_io
   if (size.drops) reals += L * values;                              // dropped outputs
   return reals * real_bytes + (size.drops ? (L + 1) * values : 0);  // masks are a byte each
+}
+
+// Of a rank's groups: how many lanes, and the different sizes, each of which has a workspace.
+struct GroupSizes {
+  std::int64_t lanes = 0;
+  std::set<std::int64_t> sizes{};
+};
+
+GroupSizes sizes_of(const std::vector<LaneSlice>& groups) {
+  GroupSizes result;
+  for (const LaneSlice& group : groups) {
+    result.lanes += group.count;
+    result.sizes.insert(group.count);
+  }
+  return result;
 }
 
 // The CPU backend's copies of the recurrent weights, one for each number of rows that they are
@@ -58,24 +75,33 @@ std::int64_t packed_elements(const ModelShape& model, const std::set<std::int64_
 std::int64_t memory_of_rank(const Plan& plan, const Config& config, std::int64_t real_bytes) {
   const std::int64_t T = plan.num_steps, H = plan.model.hidden_size;
   const std::int64_t gradients = plan.parameters - plan.model.vocab_size * H + plan.max_rows * H;
-  const std::int64_t lanes = plan.lanes_of(0).count;
-  const std::int64_t valid_lanes =
-      deal_lanes(static_cast<int>(config.eval_lanes), 0, plan.ranks).count;
-  const WindowSize train{.steps = T,
-                         .lanes = lanes,
-                         .softmax_rows = T * lanes,
-                         .for_training = true,
-                         .drops = config.keep_prob < 1.0};
-  const WindowSize valid{.steps = T, .lanes = valid_lanes, .softmax_rows = T * valid_lanes};
-  const WindowSize test{
-      .steps = kTestSteps, .lanes = 1, .softmax_rows = deal_lanes(kTestSteps, 0, plan.ranks).count};
+  const std::vector<LaneSlice> groups = plan.groups_of(0);
+  const std::int64_t slabs = slab_count(tree_turns(static_cast<int>(groups.size())));
+  const GroupSizes train = sizes_of(groups);
+  const GroupSizes valid = sizes_of(
+      groups_of_rank(static_cast<int>(config.eval_lanes), plan.lane_groups, 0, plan.ranks));
+  std::set<std::int64_t> rows = train.sizes;
+  rows.insert(valid.sizes.begin(), valid.sizes.end());
+  rows.insert(1);  // the test's
+  const std::int64_t state = 2 * plan.model.num_layers * H * (train.lanes + valid.lanes + 1);
   std::int64_t bytes =
-      (plan.parameters + gradients + packed_elements(plan.model, {lanes, valid_lanes, 1})) *
+      (plan.parameters + slabs * gradients + packed_elements(plan.model, rows) + state) *
       real_bytes;
-  for (const WindowSize& size : {train, valid, test}) {
-    bytes += bytes_of(size, plan.model, real_bytes);
+  for (const std::int64_t lanes : train.sizes) {
+    bytes += bytes_of({.steps = T,
+                       .lanes = lanes,
+                       .softmax_rows = T * lanes,
+                       .for_training = true,
+                       .drops = config.keep_prob < 1.0},
+                      plan.model, real_bytes);
   }
-  return bytes;
+  for (const std::int64_t lanes : valid.sizes) {
+    bytes +=
+        bytes_of({.steps = T, .lanes = lanes, .softmax_rows = T * lanes}, plan.model, real_bytes);
+  }
+  const std::int64_t share = deal_lanes(kTestSteps, 0, plan.lane_groups).count;
+  return bytes +
+         bytes_of({.steps = kTestSteps, .lanes = 1, .softmax_rows = share}, plan.model, real_bytes);
 }
 
 // "3 lanes on ranks 0-3, 2 lanes on ranks 4-7"
@@ -119,9 +145,56 @@ int global_lanes(const Config& config, int ranks, int kept_lanes) {
   return batch_size;
 }
 
+int lane_groups(const Config& config, int ranks, int lanes) {
+  const auto groups = static_cast<int>(config.lane_groups);
+  if (groups == 0) return ranks;
+  const std::string where = fmt::format("lane_groups = {}", groups);
+  if (groups < ranks) {
+    throw Error(ExitCode::usage,
+                {.what = "more ranks than lane groups",
+                 .where = where,
+                 .why = fmt::format("each of {} ranks needs a group", ranks),
+                 .remedy = fmt::format("start at most {} ranks, or raise --lane-groups", groups)});
+  }
+  if (groups > lanes) {
+    throw Error(ExitCode::usage, {.what = "more lane groups than lanes",
+                                  .where = where,
+                                  .why = fmt::format("the batch has {} lanes", lanes),
+                                  .remedy = "lower --lane-groups or raise --batch-size"});
+  }
+  return groups;
+}
+
+// "3" or "2 or 3" lanes of a group.
+std::string sizes_text(const Plan& plan) {
+  const int fewest = plan.global_lanes / plan.lane_groups;
+  return plan.global_lanes % plan.lane_groups == 0 ? std::to_string(fewest)
+                                                   : fmt::format("{} or {}", fewest, fewest + 1);
+}
+
+// "1, 2, 4 or 8": numbers of ranks that have the same bits.
+std::string equal_ranks(int groups) {
+  std::vector<int> numbers;
+  for (int ranks = 1; ranks <= groups; ranks *= 2) {
+    if (is_subtree_each(groups, ranks)) numbers.push_back(ranks);
+  }
+  const int last = numbers.back();
+  numbers.pop_back();
+  return numbers.empty() ? std::to_string(last)
+                         : fmt::format("{} or {}", fmt::join(numbers, ", "), last);
+}
+
 }  // namespace
 
-LaneSlice Plan::lanes_of(int rank) const { return deal_lanes(global_lanes, rank, ranks); }
+std::vector<LaneSlice> Plan::groups_of(int rank) const {
+  return groups_of_rank(global_lanes, lane_groups, rank, ranks);
+}
+
+LaneSlice Plan::lanes_of(int rank) const {
+  const std::vector<LaneSlice> groups = groups_of(rank);
+  const int first = groups.front().first;
+  return {first, groups.back().first + groups.back().count - first, global_lanes};
+}
 
 Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes,
                int kept_lanes) {
@@ -129,6 +202,7 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_
   plan.model = shape_of(config);
   plan.ranks = ranks;
   plan.global_lanes = global_lanes(config, ranks, kept_lanes);
+  plan.lane_groups = lane_groups(config, ranks, plan.global_lanes);
   plan.num_steps = static_cast<int>(config.num_steps);
   plan.epochs = static_cast<int>(config.max_max_epoch);
 
@@ -164,6 +238,11 @@ std::vector<std::string> Plan::lines(const Config& config) const {
                               model.num_layers));
   lines.push_back(fmt::format("Batch: {} scaling, {} global lanes of {} steps: {}", config.scaling,
                               global_lanes, num_steps, dealing(*this)));
+  if (config.lane_groups > 0) {
+    lines.push_back(fmt::format(
+        "Lane groups: {} of {} lanes, at most {} on a rank, in turn; the same bits on {} ranks",
+        lane_groups, sizes_text(*this), groups_of(0).size(), equal_ranks(lane_groups)));
+  }
   lines.push_back(fmt::format("Epoch: {} windows (updates), {} predicted tokens; {} epoch{}",
                               windows_per_epoch, train_tokens_per_epoch, epochs,
                               epochs == 1 ? "" : "s"));
@@ -186,11 +265,20 @@ std::vector<std::string> Plan::lines(const Config& config) const {
 }
 
 std::vector<std::string> Plan::warnings(const Config& config) const {
-  if (config.scaling != "weak" || ranks == 1) return {};
-  return {fmt::format(
-      "weak scaling: {} updates an epoch instead of about {} on one rank, at the same learning "
-      "rate; expect another perplexity",
-      windows_per_epoch, std::int64_t{windows_per_epoch} * ranks)};
+  std::vector<std::string> warnings;
+  if (config.scaling == "weak" && ranks > 1) {
+    warnings.push_back(fmt::format(
+        "weak scaling: {} updates an epoch instead of about {} on one rank, at the same learning "
+        "rate; expect another perplexity",
+        windows_per_epoch, std::int64_t{windows_per_epoch} * ranks));
+  }
+  if (config.lane_groups > 0 && !is_subtree_each(lane_groups, ranks)) {
+    warnings.push_back(
+        fmt::format("{} lane groups have the same bits on {} ranks; on {} they are equal up to "
+                    "rounding",
+                    lane_groups, equal_ranks(lane_groups), ranks));
+  }
+  return warnings;
 }
 
 }  // namespace ptb

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "ptb_dist/base/version.hpp"
+#include "ptb_dist/train/lane_groups.hpp"
 #include "ptb_dist/train/setup.hpp"
 
 namespace ptb {
@@ -135,10 +136,9 @@ Restart judged(std::optional<CheckpointFile> file, const CommandLine& line,
 
 }  // namespace
 
-ExactClass exact_class_of(Session& session, const std::string& backend,
-                          const std::string& communicator, int threads) {
+ExactClass exact_class_of(Session& session, const JobClass& job) {
   const std::vector<std::string> all =
-      session.gather(fmt::format("{} {}", session.host(), threads));
+      session.gather(fmt::format("{} {}", session.host(), job.threads));
   std::vector<std::string> hosts;
   std::vector<int> ranks_of_host;
   std::vector<std::string> threads_of_rank;
@@ -154,12 +154,14 @@ ExactClass exact_class_of(Session& session, const std::string& backend,
   }
   const auto [first, last] = std::ranges::unique(threads_of_rank);
   if (first - threads_of_rank.begin() == 1) threads_of_rank.resize(1);
+  const bool is_any = job.lane_groups > 0 && is_subtree_each(job.lane_groups, session.size());
+  const std::string any = fmt::format("any of {} lane groups", job.lane_groups);
   return {{"program", fmt::format("ptb_dist {}", kVersion)},
-          {"ranks", std::to_string(session.size())},
-          {"ranks per host", fmt::format("{}", fmt::join(ranks_of_host, ","))},
+          {"ranks", is_any ? any : std::to_string(session.size())},
+          {"ranks per host", is_any ? any : fmt::format("{}", fmt::join(ranks_of_host, ","))},
           {"threads", fmt::format("{}", fmt::join(threads_of_rank, ","))},
-          {"backend", backend},
-          {"all-reduce", communicator},
+          {"backend", job.backend},
+          {"all-reduce", is_any ? "along a tree" : job.communicator},
           {"MPI library", Session::library_version()}};
 }
 

@@ -119,6 +119,8 @@ double cpu_quota(const std::string& groups, const fs::path& root) {
 
 int threads_of_this_rank(Session& session, const Config& config) {
   if (config.threads > 0) return static_cast<int>(config.threads);
+  // Sums over threads would depend on how many ranks share the host.
+  if (config.lane_groups > 0) return 1;
   const CpuSet mine = affinity_mask();
   const std::vector<std::byte> all = session.exchange_on_host(std::as_bytes(std::span(&mine, 1)));
   HostCpus host{.allowed = std::vector<CpuSet>(static_cast<std::size_t>(session.host_size())),

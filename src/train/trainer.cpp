@@ -21,19 +21,21 @@ double seconds_since(Clock::time_point start) {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-}  // namespace
+// `to` [L,b,H] from its lanes of `all` [L,B,H].
+void upload_lanes(Backend& backend, const Tensor& to, std::span<const std::byte> all,
+                  LaneSlice lanes) {
+  const auto layers = static_cast<std::size_t>(to.shape()[0]);
+  const std::size_t layer_bytes = all.size() / layers;
+  const std::size_t lane_bytes = layer_bytes / static_cast<std::size_t>(lanes.global);
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    const std::size_t first =
+        layer * layer_bytes + static_cast<std::size_t>(lanes.first) * lane_bytes;
+    backend.upload(to[static_cast<std::int64_t>(layer)],
+                   all.subspan(first, static_cast<std::size_t>(lanes.count) * lane_bytes));
+  }
+}
 
-LaneGroup::LaneGroup(const TrainerParts& parts, LaneSlice slice)
-    : lanes(slice),
-      batch(parts.backend, parts.plan.num_steps, slice, parts.plan.max_rows),
-      state(parts.backend, parts.plan.model, slice.count),
-      workspace(parts.backend, parts.plan.model,
-                {.max_steps = parts.plan.num_steps,
-                 .lanes = slice,
-                 .softmax_rows = std::int64_t{parts.plan.num_steps} * slice.count,
-                 .for_training = true,
-                 .keep_prob = parts.config.keep_prob,
-                 .seed = static_cast<std::uint64_t>(parts.config.seed)}) {}
+}  // namespace
 
 Trainer::Trainer(const TrainerParts& parts)
     : plan_(parts.plan),
@@ -53,13 +55,39 @@ Trainer::Trainer(const TrainerParts& parts)
       test_lanes_(test_lanes(corpus_)),
       model_(backend_, parameters_),
       sgd_(backend_, parts.config.max_grad_norm),
-      validation_(backend_, model_, parts.session, communicator_, plan_.model, valid_lanes_,
-                  Evaluator::Sharing::lanes, "valid"),
-      test_(backend_, model_, parts.session, communicator_, plan_.model, test_lanes_,
-            Evaluator::Sharing::positions, "test"),
-      group_(parts, plan_.lanes_of(parts.session.rank())),
-      gradients_(backend_, plan_.model, plan_.max_rows),
-      sums_(backend_.allocate(ElementType::f64, {3})) {}
+      validation_(evaluator_parts(parts.session.rank()), valid_lanes_, Evaluator::Sharing::lanes,
+                  "valid"),
+      test_(evaluator_parts(parts.session.rank()), test_lanes_, Evaluator::Sharing::positions,
+            "test") {
+  for (const LaneSlice& lanes : plan_.groups_of(parts.session.rank())) {
+    groups_.push_back(
+        {.lanes = lanes,
+         .batch = Batch(backend_, plan_.num_steps, lanes, plan_.max_rows),
+         .state = RecurrentState(backend_, plan_.model, lanes.count),
+         .workspace = workspace_of(workspaces_, backend_, plan_.model,
+                                   {.max_steps = plan_.num_steps,
+                                    .lanes = lanes.count,
+                                    .softmax_rows = std::int64_t{plan_.num_steps} * lanes.count,
+                                    .for_training = true,
+                                    .keep_prob = parts.config.keep_prob,
+                                    .seed = static_cast<std::uint64_t>(parts.config.seed)})});
+  }
+  turns_ = tree_turns(static_cast<int>(groups_.size()));
+  for (int slab = 0; slab < slab_count(turns_); ++slab) {
+    slabs_.push_back({.gradients = Gradients(backend_, plan_.model, plan_.max_rows),
+                      .sums = backend_.allocate(ElementType::f64, {3})});
+  }
+}
+
+EvaluatorParts Trainer::evaluator_parts(int rank) {
+  return {.backend = backend_,
+          .model = model_,
+          .communicator = communicator_,
+          .shape = plan_.model,
+          .groups = plan_.lane_groups,
+          .rank = rank,
+          .ranks = plan_.ranks};
+}
 
 void Trainer::go_on(const Progress& progress, const HostState& state) {
   const bool is_beyond = progress.epoch > plan_.epochs ||
@@ -75,18 +103,9 @@ void Trainer::go_on(const Progress& progress, const HostState& state) {
          .remedy = "raise --epochs"});
   }
   progress_ = progress;
-  const auto layers = static_cast<std::size_t>(plan_.model.num_layers);
-  const std::size_t layer_bytes = state.h.size() / layers;  // [B,H]
-  const std::size_t lane_bytes = layer_bytes / static_cast<std::size_t>(plan_.global_lanes);
-  const std::size_t first = lane_bytes * static_cast<std::size_t>(group_.lanes.first);
-  const std::size_t count = lane_bytes * static_cast<std::size_t>(group_.lanes.count);
-  for (std::size_t layer = 0; layer < layers; ++layer) {
-    const auto index = static_cast<std::int64_t>(layer);
-    const auto lanes_of = [&](const std::vector<std::byte>& all) {
-      return std::span(all).subspan(layer * layer_bytes + first, count);
-    };
-    backend_.upload(group_.state.h[index], lanes_of(state.h));
-    backend_.upload(group_.state.c[index], lanes_of(state.c));
+  for (LaneGroup& group : groups_) {
+    upload_lanes(backend_, group.state.h, state.h, group.lanes);
+    upload_lanes(backend_, group.state.c, state.c, group.lanes);
   }
 }
 
@@ -110,7 +129,7 @@ Trainer::End Trainer::run(std::optional<std::int64_t> max_windows) {
 }
 
 void Trainer::begin_epoch() {
-  if (progress_.window == 0) group_.state.reset(backend_);
+  if (progress_.window == 0) reset_state();
   seconds_ = 0;
   timed_windows_ = 0;
   report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
@@ -128,6 +147,10 @@ Trainer::End Trainer::leave(End end) {
                              progress_.step));
   }
   return end;
+}
+
+void Trainer::reset_state() {
+  for (LaneGroup& group : groups_) group.state.reset(backend_);
 }
 
 Trainer::StepResult Trainer::advance_window() {
@@ -152,51 +175,79 @@ Trainer::StepResult Trainer::advance_window() {
 }
 
 void Trainer::train_step() {
-  // 1. The next window of this rank's lanes, and what is particular to this step.
-  train_lanes_.fill(group_.window, progress_.window, group_.lanes, true);
-  group_.batch.load(backend_, group_.window);
   backend_.set_step({progress_.epoch, progress_.window, learning_rate()});
-
-  // 2. Forward: tokens to cross-entropy, its sum over the ranks under way, with what they wish.
   backend_.prepare(parameters_.weights());
-  model_.forward(group_.batch, group_.state, group_.workspace, sums_.slice(0, 1));
-  if (faults_.spoils(progress_.step))
-    backend_.upload(sums_.slice(0, 1), std::as_bytes(std::span(&kNaN, 1)));
-  const std::array wishes{is_stop_requested() ? 1.0 : 0.0, checkpointer_.is_wanted() ? 1.0 : 0.0};
-  backend_.upload(sums_.slice(1, 2), std::as_bytes(std::span(wishes)));
-  std::vector<Reduction> sums{communicator_.all_reduce(sums_, backend_.record(), "the loss")};
+  add_wishes();
+  std::vector<Reduction> sums;
+  for (std::size_t index = 0; index < groups_.size(); ++index) {
+    LaneGroup& group = groups_[index];
+    const Turn& turn = turns_[index];
+    Slab& slab = slabs_[static_cast<std::size_t>(turn.slab)];
 
-  // 3. Backward, segment by segment; each part of the gradient leaves as soon as it is complete.
-  int index = 0;
-  for (const Segment& segment :
-       model_.backward_segments(group_.batch, group_.workspace, gradients_)) {
-    backend_.run_segment({&group_.workspace, index++}, segment.run);
-    if (segment.completes.empty()) continue;
-    sums.push_back(communicator_.all_reduce(segment.completes, backend_.record(), segment.name));
+    // 1. The next window of the group's lanes.
+    train_lanes_.fill(group.window, progress_.window, group.lanes, true);
+    group.batch.load(backend_, group.window);
+
+    // 2. Forward: tokens to cross-entropy. Its sum over the ranks leaves with what they wish.
+    model_.forward(group.batch, group.state, *group.workspace, slab.sums.slice(0, 1));
+    if (faults_.spoils(progress_.step)) {
+      backend_.upload(slab.sums.slice(0, 1), std::as_bytes(std::span(&kNaN, 1)));
+    }
+    pass_on(
+        turn, [](const Slab& of) { return of.sums; }, "the loss", sums);
+
+    // 3. Backward, segment by segment; each part of the gradient leaves as soon as it is complete.
+    int number = 0;
+    for (const Segment& segment :
+         model_.backward_segments(group.batch, *group.workspace, slab.gradients)) {
+      backend_.run_segment({&group, number++}, segment.run);
+      if (!segment.completes) continue;
+      pass_on(
+          turn, [&](const Slab& of) { return of.gradients.part(*segment.completes); }, segment.name,
+          sums);
+    }
   }
 
   // 4. The gradient of the global batch, the same on every rank.
   for (const Reduction& sum : sums) communicator_.wait(sum);
 
   // 5. Global-norm clip, and the step.
+  const Slab& sum = slabs_.front();
   sgd_.step(parameters_,
-            {.embedding = embedding_rows(group_.batch, gradients_), .dense = gradients_.dense()},
-            sums_.slice(0, 1));
+            {.embedding = embedding_rows(groups_.back().batch, sum.gradients),
+             .dense = sum.gradients.dense()},
+            sum.sums.slice(0, 1));
+}
+
+// What the turn has left in its slab goes down the tree; behind the last turn it leaves for the sum
+// over ranks.
+void Trainer::pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>& part,
+                      const std::string& what, std::vector<Reduction>& sums) {
+  auto slab = static_cast<std::size_t>(turn.slab);
+  for (int i = 0; i < turn.additions; ++i, --slab) {
+    backend_.add({.to = part(slabs_[slab - 1]), .from = part(slabs_[slab])});
+  }
+  if (&turn != &turns_.back()) return;
+  sums.push_back(communicator_.all_reduce(part(slabs_.front()), backend_.record(), what));
+}
+
+// Into the slab that takes the sum; the others have none to add.
+void Trainer::add_wishes() {
+  const std::array wishes{is_stop_requested() ? 1.0 : 0.0, checkpointer_.is_wanted() ? 1.0 : 0.0};
+  backend_.upload(slabs_.front().sums.slice(1, 2), std::as_bytes(std::span(wishes)));
 }
 
 // The only place of a step where the host waits for the backend.
 Trainer::StepResult Trainer::last_result() {
   std::array<double, 3> sums{};
-  backend_.download(sums_, std::as_writable_bytes(std::span(sums)));
+  backend_.download(slabs_.front().sums, std::as_writable_bytes(std::span(sums)));
   return {.cross_entropy = sums[0],
           .gradient_norm = download_scalar(backend_, sgd_.norm()),
           .is_stop_wanted = sums[1] > 0,
           .is_save_wanted = sums[2] > 0};
 }
 
-void Trainer::save(bool is_best) {
-  checkpointer_.save(progress_, group_.state, group_.lanes, is_best);
-}
+void Trainer::save(bool is_best) { checkpointer_.save(progress_, groups_, is_best); }
 
 bool Trainer::finish_epoch() {
   faults_.at(Fault::Phase::validation, progress_.step);
@@ -222,7 +273,7 @@ bool Trainer::finish_epoch() {
   ++progress_.epoch;
   progress_.window = 0;
   progress_.cross_entropy = 0;
-  group_.state.reset(backend_);
+  reset_state();
   save(progress_.best_epoch() == progress_.epoch - 1);
   return true;
 }

@@ -462,6 +462,21 @@ BOOST_AUTO_TEST_CASE(prepare_renews_what_a_backend_keeps) {
   });
 }
 
+// One addition has one rounding; of doubles there is none more than the reference's.
+BOOST_AUTO_TEST_CASE(add) {
+  for (const std::int64_t elements : {0, 1, 7, 4097, 100'003}) {
+    check_against_reference([&](Side& side) {
+      const Sum op = {.to = side.reals({elements}), .from = side.reals({elements})};
+      side->add(op);
+      const std::vector<double> values(3, 0.1);
+      const Sum doubles = {.to = make_tensor(*side, ElementType::f64, {3}, values),
+                           .from = make_tensor(*side, ElementType::f64, {3}, values)};
+      side->add(doubles);
+      return std::vector<Output>{{"sum", op.to, 1}, {"sum of doubles", doubles.to, 0}};
+    });
+  }
+}
+
 // Squares are added in double: what is left is the rounding of that, far below a float's.
 BOOST_AUTO_TEST_CASE(gradient_norm) {
   for (const std::int64_t dense : {1, 7, 4096, 100'003}) {

@@ -73,7 +73,7 @@ class WindowModel {
         state_(*backend_, problem.shape(), slice.count),
         workspace_(*backend_, problem.shape(),
                    {.max_steps = problem.T,
-                    .lanes = slice,
+                    .lanes = slice.count,
                     .softmax_rows = std::int64_t{problem.T} * slice.count,
                     .for_training = true,
                     .keep_prob = problem.keep_prob,
@@ -113,12 +113,12 @@ class WindowModel {
     std::vector<std::vector<double>> completed;
     for (std::size_t k = 0; k < segments.size(); ++k) {
       backend_->run_segment({.owner = &workspace_, .index = static_cast<int>(k)}, segments[k].run);
-      completed.push_back(values_of(*backend_, segments[k].completes));
+      completed.push_back(completed_by(segments[k]));
     }
     std::int64_t elements = 0;
     for (std::size_t k = 0; k < segments.size(); ++k) {
-      elements += segments[k].completes.elements();
-      BOOST_TEST((completed[k] == values_of(*backend_, segments[k].completes)));
+      elements += std::ssize(completed[k]);
+      BOOST_TEST((completed[k] == completed_by(segments[k])));
     }
     const std::int64_t U = std::ssize(window_.words);
     BOOST_TEST(elements == gradients_.dense().elements() + U * problem_.H);
@@ -127,6 +127,11 @@ class WindowModel {
   }
 
  private:
+  std::vector<double> completed_by(const Segment& segment) {
+    if (!segment.completes) return {};
+    return values_of(*backend_, gradients_.part(*segment.completes));
+  }
+
   // Lanes of the slice of [L,B,H] values.
   std::vector<double> of_slice(const std::vector<double>& all) const {
     std::vector<double> part;
@@ -387,27 +392,24 @@ double evaluated(int num_steps, std::int64_t share, bool with_dropout) {
   RecurrentState state(*backend, problem.shape(), 2);
   Workspace workspace(*backend, problem.shape(),
                       {.max_steps = num_steps,
-                       .lanes = slice,
+                       .lanes = slice.count,
                        .softmax_rows = share,
                        .for_training = false,
                        .keep_prob = with_dropout ? 0.5 : 1.0,
                        .seed = 1});
-  const Tensor loss = backend->allocate(ElementType::f64, {1});
   double sum = 0;
   for (int index = 0; index < lanes.windows(); ++index) {
     Window window;
     lanes.fill(window, index, slice, false);
     batch.load(*backend, window);
     const std::int64_t positions = std::int64_t{window.num_steps} * 2;
-    // The state moves on once a window, so each share starts from the window's.
-    const std::vector<double> h = values_of(*backend, state.h), c = values_of(*backend, state.c);
+    std::vector<PositionRange> shares;
     for (std::int64_t first = 0; first < positions; first += share) {
-      upload_values(*backend, state.h, h);
-      upload_values(*backend, state.c, c);
-      model.evaluate(batch, state, workspace,
-                     {.first = first, .count = std::min(share, positions - first)}, loss);
-      sum += download_scalar(*backend, loss);
+      shares.push_back({.first = first, .count = std::min(share, positions - first)});
     }
+    const Tensor losses = backend->allocate(ElementType::f64, {std::ssize(shares)});
+    model.evaluate(batch, state, workspace, shares, losses);
+    for (const double loss : values_of(*backend, losses)) sum += loss;
   }
   return sum;
 }

@@ -92,9 +92,9 @@ BOOST_AUTO_TEST_CASE(gradients_lie_as_the_parameters_do) {
   BOOST_TEST(offset(gradients.tensor(1)) == 0);
   BOOST_TEST(offset(gradients.tensor(6)) == 210 - 21);
   BOOST_TEST((gradients.tensor(3).shape() == Shape({6, 12})));
-  BOOST_TEST(offset(gradients.range(3, 4)) == 105 - 21);
-  BOOST_TEST(gradients.range(3, 4).elements() == 72 + 12);
-  BOOST_TEST(gradients.range(5, 6).elements() == 21 + 7);
+  BOOST_TEST(offset(gradients.part({.first = 3, .last = 4})) == 105 - 21);
+  BOOST_TEST(gradients.part({.first = 3, .last = 4}).elements() == 72 + 12);
+  BOOST_TEST(gradients.part({.first = 5, .last = 6}).elements() == 21 + 7);
 }
 
 BOOST_AUTO_TEST_CASE(touch_and_initialise_make_a_version_that_never_was) {

@@ -169,6 +169,7 @@ class ReferenceBackend final : public Backend {
   void layer_weight_gradient(const LayerWeightGradient& op) override;
   void softmax_loss(const SoftmaxLoss& op) override;
   void softmax_backward(const SoftmaxBackward& op) override;
+  void add(const Sum& op) override;
   void gradient_norm(const GradientNorm& op) override;
   void clip_step(const ClipStep& op) override;
 
@@ -359,6 +360,13 @@ void ReferenceBackend::softmax_backward(const SoftmaxBackward& op) {
   add_product(d_logits, matrix(op.weights.softmax_weight).transposed(), op.d_hidden.data<double>());
   add_product(matrix(op.hidden).transposed(), d_logits, op.d_weight.data<double>());
   sum_rows(d_logits, op.d_bias.data<double>());
+}
+
+// to[n] += from[n]
+void ReferenceBackend::add(const Sum& op) {
+  for (Index n = 0; n < op.to.elements(); ++n) {
+    op.to.data<double>()[n] += op.from.data<double>()[n];
+  }
 }
 
 // norm = sqrt(Σ rows² + Σ dense²)

@@ -9,6 +9,7 @@
 #include "support/reference_backend.hpp"
 
 int main(int argc, char** argv) {
-  return ptb::run_program(argc, argv,
-                          [](const ptb::BackendOptions&) { return ptb::make_reference_backend(); });
+  return ptb::run_program(argc, argv, {.backend = [](const ptb::BackendOptions&) {
+                            return ptb::make_reference_backend();
+                          }});
 }

@@ -6,6 +6,7 @@
 //   local_lane_dropout   dropout is keyed by the rank's own lane, not by the global one
 //   mean_of_means        gradients are averaged in each rank, then over the ranks: wrong if uneven
 //   unshifted_targets    the model predicts its input, not the next word
+//   rank_order           sums over ranks do not follow the tree of lane groups
 //   not_finite           the loss is NaN from the epoch's window 5 on, as after an overflow
 //   missing_on_rank_1    rank 1 finds no backend, the others do
 //   none                 no defect: the tests then pass, so it is the defects that they find
@@ -15,6 +16,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "ptb_dist/program.hpp"
 
@@ -26,6 +28,7 @@ enum class Defect {
   local_lane_dropout,
   mean_of_means,
   unshifted_targets,
+  rank_order,
   not_finite,
   missing_on_rank_1,
 };
@@ -34,6 +37,7 @@ const std::map<std::string, Defect> kDefects = {
     {"local_lane_dropout", Defect::local_lane_dropout},
     {"mean_of_means", Defect::mean_of_means},
     {"unshifted_targets", Defect::unshifted_targets},
+    {"rank_order", Defect::rank_order},
     {"not_finite", Defect::not_finite},
     {"missing_on_rank_1", Defect::missing_on_rank_1},
 };
@@ -46,7 +50,8 @@ class MutantBackend final : public Backend {
 
   void draw_dropout(const Dropout& dropout) override {
     Dropout wrong = dropout;
-    if (defect_ == Defect::local_lane_dropout) wrong.first_lane = 0;
+    if (first_lane_ < 0) first_lane_ = dropout.first_lane;
+    if (defect_ == Defect::local_lane_dropout) wrong.first_lane -= first_lane_;
     real_->draw_dropout(wrong);
   }
   void embedding(const EmbeddingForward& op) override {
@@ -96,6 +101,7 @@ class MutantBackend final : public Backend {
     real_->layer_weight_gradient(op);
   }
   void softmax_backward(const SoftmaxBackward& op) override { real_->softmax_backward(op); }
+  void add(const Sum& op) override { real_->add(op); }
   void gradient_norm(const GradientNorm& op) override { real_->gradient_norm(op); }
   void clip_step(const ClipStep& op) override { real_->clip_step(op); }
 
@@ -104,7 +110,8 @@ class MutantBackend final : public Backend {
   Defect defect_;
   int ranks_;
   int window_ = 0;
-  Tensor inputs_;  // [T,B] i32 of the window in hand
+  int first_lane_ = -1;  // of this rank
+  Tensor inputs_;        // [T,B] i32 of the window in hand
 };
 
 std::string variable(const char* name, const char* otherwise) {
@@ -121,7 +128,48 @@ std::unique_ptr<Backend> make_mutant(const BackendOptions& options) {
                                          std::stoi(variable("OMPI_COMM_WORLD_SIZE", "1")));
 }
 
+// Adds what ranks have in the order of their numbers, ((0 + 1) + 2) + 3.
+class RankOrder final : public Communicator {
+ public:
+  RankOrder(Session& session, Backend& backend) : session_(session), backend_(backend) {}
+
+  std::string name() const override { return "mpi"; }
+  Reduction all_reduce(const Tensor& part, const Event&, const std::string&) override {
+    part.type() == ElementType::f64 ? sum<double>(part) : sum<float>(part);
+    return {};
+  }
+  void wait(const Reduction&) override {}
+
+ private:
+  template <class Real>
+  void sum(const Tensor& part) {
+    std::string bytes(part.bytes(), '\0');
+    backend_.download(part, std::as_writable_bytes(std::span(bytes)));
+    std::vector<Real> total(static_cast<std::size_t>(part.elements()));
+    for (const std::string& theirs : session_.gather(bytes)) {
+      const auto* values = reinterpret_cast<const Real*>(theirs.data());
+      for (std::size_t i = 0; i < total.size(); ++i) total[i] += values[i];
+    }
+    session_.broadcast(std::as_writable_bytes(std::span(total)));
+    backend_.upload(part, std::as_bytes(std::span(total)));
+  }
+
+  Session& session_;
+  Backend& backend_;
+};
+
+std::unique_ptr<Communicator> make_mutant_communicator(const std::string& name, Session& session,
+                                                       Backend& backend, SumOrder order) {
+  if (kDefects.at(variable("PTB_DIST_MUTANT", "none")) == Defect::rank_order) {
+    return std::make_unique<RankOrder>(session, backend);
+  }
+  return make_communicator(name, session, backend, order);
+}
+
 }  // namespace
 }  // namespace ptb
 
-int main(int argc, char** argv) { return ptb::run_program(argc, argv, ptb::make_mutant); }
+int main(int argc, char** argv) {
+  return ptb::run_program(
+      argc, argv, {.backend = ptb::make_mutant, .communicator = ptb::make_mutant_communicator});
+}

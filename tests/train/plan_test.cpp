@@ -197,6 +197,28 @@ BOOST_AUTO_TEST_CASE(memory_is_what_a_trainer_allocates) {
   }
 }
 
+// Groups of 3 and of 2 lanes: a workspace of each, four slabs of gradients, and packed weights for
+// 3, 2 and 1 rows, and for the way back.
+BOOST_AUTO_TEST_CASE(memory_of_lane_groups) {
+  Config config = configuration("medium");
+  config.lane_groups = 8;
+  const Plan plan = plan_of(config, 1);
+  const std::int64_t packed =
+      4 * config.num_layers * config.hidden_size * 4 * config.hidden_size * 4;
+  const double ratio =
+      static_cast<double>(plan.rank_bytes) / static_cast<double>(allocated(config, plan) + packed);
+  BOOST_TEST(ratio > 0.995, ratio);
+  BOOST_TEST(ratio < 1.005, ratio);
+}
+
+BOOST_AUTO_TEST_CASE(a_large_batch_in_groups_needs_less_memory) {
+  Config config = configuration("small");
+  config.batch_size = 320;
+  const std::int64_t whole = plan_of(config, 1).rank_bytes;
+  config.lane_groups = 16;
+  BOOST_TEST(plan_of(config, 1).rank_bytes < whole / 3);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace ptb

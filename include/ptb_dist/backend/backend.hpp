@@ -151,6 +151,12 @@ struct SoftmaxBackward {
   Tensor d_bias;    // [V] Real, overwritten
 };
 
+// to += from, element by element
+struct Sum {
+  Tensor to;    // Real or f64
+  Tensor from;  // as many elements of the same type
+};
+
 // The gradient of one replica: rows of words for the embedding, one slab for all other parameters.
 struct GradientView {
   Rows embedding;
@@ -234,6 +240,7 @@ class Backend {
   virtual void layer_weight_gradient(const LayerWeightGradient&) = 0;
   virtual void softmax_loss(const SoftmaxLoss&) = 0;
   virtual void softmax_backward(const SoftmaxBackward&) = 0;
+  virtual void add(const Sum&) = 0;
   virtual void gradient_norm(const GradientNorm&) = 0;
   virtual void clip_step(const ClipStep&) = 0;
 };

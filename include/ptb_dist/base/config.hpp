@@ -33,6 +33,7 @@ struct Config {
   double forget_bias = 0.0;
   std::int64_t seed = 1;
   std::int64_t eval_lanes = 20;
+  std::int64_t lane_groups = 0;  // 0: one for each rank
 
   // Where the numbers come from.
   std::string data{};  // a folder or "synthetic"; empty: $PTB_DATA, then data/ptb

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,14 +48,15 @@ struct RecurrentState {
 // What a workspace is made for.
 struct WorkspaceSize {
   int max_steps = 0;              // T, at most
-  LaneSlice lanes;                // B = lanes.count
+  int lanes = 0;                  // B
   std::int64_t softmax_rows = 0;  // positions whose logits are needed at a time, at most T·B
   bool for_training = false;      // with gradients, and with dropout if keep_prob < 1
   double keep_prob = 1.0;
   std::uint64_t seed = 0;  // of dropout
 };
 
-// Activations of one window, and the gradients that flow back through them.
+// Activations of one window, and the gradients that flow back through them. Groups of as many lanes
+// may use one in turn, as long as each is through with its backward pass.
 struct Workspace {
   Workspace() = default;
   Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size);
@@ -69,7 +72,7 @@ struct Workspace {
 struct Segment {
   std::string name;  // "softmax", "recurrence", "layer 1", "embedding"
   std::function<void()> run;
-  Tensor completes;
+  std::optional<GradientPart> completes;
 };
 
 // Positions of a window, counted t·B + b, whose cross-entropy is wanted.
@@ -92,10 +95,10 @@ class LanguageModel {
   std::vector<Segment> backward_segments(const Batch& batch, Workspace& workspace,
                                          Gradients& gradients);
 
-  // Cross-entropy of a window without dropout or gradient, of the given positions only; the state
-  // moves on over the whole window.
+  // Cross-entropy of a window without dropout or gradient, for each of the given ranges of its
+  // positions into an element of `losses` ([ranges] f64); the state moves on over the whole window.
   void evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
-                PositionRange positions, const Tensor& loss);
+                std::span<const PositionRange> ranges, const Tensor& losses);
 
  private:
   // Tokens to the top layer's output; returns the activations cut to the batch's T steps.

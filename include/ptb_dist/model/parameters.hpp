@@ -73,6 +73,14 @@ class Parameters {
   Weights weights_;
 };
 
+// Neighbouring entries of the table, or, where first is 0, the embedding's first `rows` rows: what a
+// segment of the backward pass completes.
+struct GradientPart {
+  std::size_t first = 0;
+  std::size_t last = 0;
+  std::int64_t rows = 0;
+};
+
 // Gradients of one replica for one window: rows of the words of the global window for the
 // embedding, one slab for the rest, in the order of the parameters.
 class Gradients {
@@ -84,8 +92,8 @@ class Gradients {
   const Tensor& dense() const { return dense_; }
   // Gradient of a dense parameter by its place in the table (not 0).
   Tensor tensor(std::size_t entry) const;
-  // Gradients of entries first .. last, which are neighbours in the slab (first > 0).
-  Tensor range(std::size_t first, std::size_t last) const;
+  // As one vector, or for the embedding [rows,H].
+  Tensor part(const GradientPart& part) const;
 
  private:
   ParameterTable table_;

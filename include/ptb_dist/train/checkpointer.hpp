@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <future>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/checkpoint_folder.hpp"
 #include "ptb_dist/io/report.hpp"
-#include "ptb_dist/model/language_model.hpp"
+#include "ptb_dist/train/lane_groups.hpp"
 
 namespace ptb {
 
@@ -46,15 +47,15 @@ class Checkpointer {
   // next one tells to all. Says what has been saved meanwhile. False on other ranks.
   bool is_wanted();
 
-  // Saves the run as it is between two windows; `state` is of this rank's `lanes`. The file is also
-  // best.h5 if `is_best`. Waits for the save before, and throws what that threw. Collective.
-  void save(const Progress& progress, const RecurrentState& state, LaneSlice lanes, bool is_best);
+  // Saves the run as it is between two windows, with the state of this rank's groups. The file is
+  // also best.h5 if `is_best`. Waits for the save before, and throws what that threw. Collective.
+  void save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best);
   // Waits until what was saved last is on the disk. Collective.
   void finish();
 
  private:
   using Clock = std::chrono::steady_clock;
-  HostState gathered(const RecurrentState& state, LaneSlice lanes);
+  HostState gathered(std::span<const LaneGroup> groups);
   void write(std::vector<std::byte> image, std::int64_t step, bool is_best);
   void collect();
   void join();

@@ -7,13 +7,14 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/comm/communicator.hpp"
-#include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/data/corpus.hpp"
 #include "ptb_dist/io/report.hpp"
 #include "ptb_dist/model/language_model.hpp"
+#include "ptb_dist/train/lane_groups.hpp"
 
 namespace ptb {
 
@@ -26,36 +27,41 @@ inline constexpr int kTestSteps = 512;
 Lanes valid_lanes(const Corpus& corpus, const Config& config);
 Lanes test_lanes(const Corpus& corpus);
 
+// What an evaluator works with; all of it outlives it.
+struct EvaluatorParts {
+  Backend& backend;
+  LanguageModel& model;
+  Communicator& communicator;
+  const ModelShape& shape;
+  int groups;  // over all ranks, at least one for each
+  int rank, ranks;
+};
+
 class Evaluator {
  public:
+  // What is dealt to the groups of all ranks: lanes, or the softmax of every window's positions.
   enum class Sharing { lanes, positions };
 
-  // Sharing::lanes deals the lanes to the ranks, Sharing::positions the softmax of every window.
-  // All arguments must outlive the evaluator.
-  Evaluator(Backend& backend, LanguageModel& model, Session& session, Communicator& communicator,
-            const ModelShape& shape, const Lanes& lanes, Sharing sharing, const char* split);
+  Evaluator(const EvaluatorParts& parts, const Lanes& lanes, Sharing sharing, const char* split);
 
   // Starts from a zero state; the same number on every rank. Nothing if a signal asked any rank to
   // stop.
   std::optional<Perplexity> run();
 
  private:
-  PositionRange positions_of(int positions) const;
+  void evaluate_window(int index);
+  std::vector<PositionRange> shares_of(int positions) const;
 
-  Backend& backend_;
-  LanguageModel& model_;
-  Communicator& communicator_;
+  EvaluatorParts parts_;
   const Lanes& lanes_;
   const char* split_;
-  int rank_;
-  int ranks_;
   Sharing sharing_;
-  LaneSlice slice_;
-  Window window_;
-  Batch batch_;
-  RecurrentState state_;
-  Workspace workspace_;
-  Tensor sums_;  // [2] f64: the loss, and how many ranks were asked to stop
+  LaneSlice mine_;  // the groups of this rank, of all
+  Workspaces workspaces_;
+  std::vector<LaneGroup> groups_;  // with Sharing::positions one, of all lanes
+  // How many ranks were asked to stop, then the loss of each group, of which the first takes the
+  // sum.
+  Tensor sums_;  // [1 + groups] f64
 };
 
 }  // namespace ptb

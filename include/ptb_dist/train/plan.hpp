@@ -17,6 +17,7 @@ struct Plan {
   ModelShape model;
   int ranks = 1;
   int global_lanes = 0;  // batch_size (strong) or ranks · batch_size (weak)
+  int lane_groups = 1;   // over all ranks
   int num_steps = 0;
   int windows_per_epoch = 0;
   int epochs = 0;
@@ -30,6 +31,7 @@ struct Plan {
   double flops_per_word = 0;          // of the products, forward + backward
 
   LaneSlice lanes_of(int rank) const;
+  std::vector<LaneSlice> groups_of(int rank) const;
   // Lines for the log and --dry-run.
   std::vector<std::string> lines(const Config& config) const;
   // What the user should be warned of before training.

@@ -12,9 +12,15 @@
 
 namespace ptb {
 
-// What must be equal for a run to be repeated bit for bit, of this job. Collective; on root.
-ExactClass exact_class_of(Session& session, const std::string& backend,
-                          const std::string& communicator, int threads);
+// What must be equal for a run to be repeated bit for bit, of this job: with lane groups, on any
+// number of ranks that has a subtree of them each. Collective; on root.
+struct JobClass {
+  std::string backend;       // Backend::identity()
+  std::string communicator;  // its name
+  int threads = 1;           // of this rank
+  int lane_groups = 0;       // of the configuration
+};
+ExactClass exact_class_of(Session& session, const JobClass& job);
 
 struct Restart {
   Progress progress{};

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/fault.hpp"
@@ -16,6 +18,7 @@
 #include "ptb_dist/optim/sgd.hpp"
 #include "ptb_dist/train/checkpointer.hpp"
 #include "ptb_dist/train/evaluator.hpp"
+#include "ptb_dist/train/lane_groups.hpp"
 #include "ptb_dist/train/plan.hpp"
 
 namespace ptb {
@@ -34,15 +37,12 @@ struct TrainerParts {
   Faults& faults;
 };
 
-// Lanes that are computed together, and what a window of them needs. A rank has one group.
-struct LaneGroup {
-  LaneGroup(const TrainerParts& parts, LaneSlice slice);
-
-  LaneSlice lanes;
-  Window window;
-  Batch batch;
-  RecurrentState state;
-  Workspace workspace;
+// What a group has of a window: one level of the tree of groups (lane_groups.hpp).
+struct Slab {
+  Gradients gradients;
+  // The loss, how many ranks were asked to stop, and whether rank 0 wants a checkpoint: one
+  // reduction of a window.
+  Tensor sums;  // [3] f64
 };
 
 class Trainer {
@@ -77,11 +77,16 @@ class Trainer {
     bool is_save_wanted = false;
   };
 
+  EvaluatorParts evaluator_parts(int rank);
   void begin_epoch();
   bool finish_epoch();
   StepResult advance_window();
   void train_step();
+  void pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>& part,
+               const std::string& what, std::vector<Reduction>& sums);
+  void add_wishes();
   StepResult last_result();
+  void reset_state();
   void save(bool is_best);
   End leave(End end);
   bool test(const char* weights, int epoch);
@@ -108,11 +113,10 @@ class Trainer {
   LanguageModel model_;
   Sgd sgd_;
   Evaluator validation_, test_;
-  LaneGroup group_;
-  Gradients gradients_;
-  // What a window sums over the ranks in one reduction: the loss, how many ranks were asked to stop,
-  // and whether rank 0 wants a checkpoint.
-  Tensor sums_;  // [3] f64
+  Workspaces workspaces_;
+  std::vector<LaneGroup> groups_;  // of this rank
+  std::vector<Turn> turns_;        // of each group
+  std::vector<Slab> slabs_;        // the first takes the sum
 
   Progress progress_;
   std::int64_t last_step_ = 0;  // windows of the run to do

@@ -31,6 +31,21 @@ double sum_of_squares(int threads, const Tensor& x, std::int64_t n) {
 
 }  // namespace
 
+void CpuBackend::add(const Sum& op) {
+  require(op.to.type() == op.from.type() && op.to.elements() == op.from.elements(),
+          "what is added has the same type and size");
+  if (op.to.type() == ElementType::f64) {
+    for (std::int64_t i = 0; i < op.to.elements(); ++i) {
+      op.to.data<double>()[i] += op.from.data<double>()[i];
+    }
+    return;
+  }
+  parallel_for(threads_, op.to.elements(), kNormBlock, [&](std::int64_t begin, std::int64_t end) {
+    loops::add_scaled(end - begin, 1.0f, op.from.data<float>() + begin,
+                      op.to.data<float>() + begin);
+  });
+}
+
 void CpuBackend::gradient_norm(const GradientNorm& op) {
   const Rows& rows = op.gradient.embedding;
   const std::int64_t row_elements = *rows.count.data<std::int32_t>() * rows.packed.shape()[1];
