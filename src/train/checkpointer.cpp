@@ -94,30 +94,35 @@ HostState Checkpointer::gathered(std::span<const LaneGroup> groups) {
 }
 
 void Checkpointer::save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best) {
+  const Clock::time_point start = Clock::now();
   const HostState whole = gathered(groups);
   session_.on_root([&] {
     join();
     CheckpointInfo info = place_->info;
     info.progress = progress;
-    write(checkpoint_image(info, whole, backend_, parameters_), progress.step, is_best);
+    std::vector<std::byte> image = checkpoint_image(info, whole, backend_, parameters_);
+    write({.image = std::move(image),
+           .step = progress.step,
+           .is_best = is_best,
+           .waited = seconds_since(start)});
     saved_at_ = Clock::now();
   });
 }
 
-void Checkpointer::write(std::vector<std::byte> image, std::int64_t step, bool is_best) {
-  under_way_ =
-      std::async(std::launch::async, [this, image = std::move(image), step, is_best]() mutable {
-        const Clock::time_point start = Clock::now();
-        seal_checkpoint(image);
-        faults_.at(Fault::Phase::save, step);
-        const std::filesystem::path file = place_->folder.file(place_->generation, step);
-        place_->folder.write(file, image);
-        if (is_best) place_->folder.write(place_->folder.best(), image);
-        place_->folder.prune(place_->keep);
-        return fmt::format("Checkpoint: {}{} ({:.1f} MB, {:.2f} s)", file.string(),
-                           is_best ? " and best.h5" : "", static_cast<double>(image.size()) / 1e6,
-                           seconds_since(start));
-      });
+void Checkpointer::write(Save save) {
+  under_way_ = std::async(std::launch::async, [this, save = std::move(save)]() mutable {
+    const Clock::time_point start = Clock::now();
+    seal_checkpoint(save.image);
+    faults_.at(Fault::Phase::save, save.step);
+    const std::filesystem::path file = place_->folder.file(place_->generation, save.step);
+    place_->folder.write(file, save.image);
+    if (save.is_best) place_->folder.write(place_->folder.best(), save.image);
+    place_->folder.prune(place_->keep);
+    return fmt::format("Checkpoint: {}{} ({:.1f} MB; training waited {:.3f} s, saved in {:.3f} s)",
+                       file.string(), save.is_best ? " and best.h5" : "",
+                       static_cast<double>(save.image.size()) / 1e6, save.waited,
+                       seconds_since(start));
+  });
 }
 
 void Checkpointer::collect() {

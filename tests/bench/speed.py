@@ -46,9 +46,12 @@ OWN_GOAL = 1.7                              # our bf16 / our fp32
 PRODUCTS_GOAL = 0.80                        # fp32 training / matrix product rate
 
 
+def environment():
+    return dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+
 def run(command):
-    environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    result = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE,
+    result = subprocess.run(command, env=environment(), text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT)
     if result.returncode != 0:
         sys.exit(f"exit status {result.returncode} of {' '.join(command)}\n{result.stdout}")

@@ -56,7 +56,14 @@ class Checkpointer {
  private:
   using Clock = std::chrono::steady_clock;
   HostState gathered(std::span<const LaneGroup> groups);
-  void write(std::vector<std::byte> image, std::int64_t step, bool is_best);
+  // What the thread brings to the disk.
+  struct Save {
+    std::vector<std::byte> image;
+    std::int64_t step = 0;
+    bool is_best = false;
+    double waited = 0;  // seconds that training stood still for it
+  };
+  void write(Save save);
   void collect();
   void join();
 

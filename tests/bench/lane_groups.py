@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""What lane groups cost: training speed with and without them, in turn on the same machine.
+
+    python3 tests/bench/lane_groups.py --build build --data DIR [--rounds 3] [--config small,medium]
+
+For 1 and 2 ranks of one thread: no groups, as many groups as ranks, 8 groups; every round runs all
+of them, the order turned round in every second one. Words/s between the first and the last progress
+record (speed.py), medians, and ratios to no groups of the same rounds. Then the memory that a batch
+of 320 lanes takes as 1, 4 and 16 groups: the most that the process had (VmHWM) in two windows.
+About 15 minutes for small and medium with three rounds on two idle cores. Needs numpy.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from corpus import CONFIGS, find_data
+from speed import OUR_WINDOWS, environment, words_per_second
+
+GOAL = 0.87  # as many groups as ranks / no groups
+
+
+def command(args, config, ranks, groups, run_dir, *flags):
+    launcher = [] if ranks == 1 else ["mpirun", "-np", str(ranks), "--bind-to", "none"]
+    return [*launcher, str(args.build / "ptb_dist"), "--config", config, "--data", str(args.data),
+            "--threads", "1", "--lane-groups", str(groups), "--run-dir", run_dir, *flags]
+
+
+def speed(args, config, ranks, groups):
+    with tempfile.TemporaryDirectory(prefix="ptb_dist_groups_") as scratch:
+        run_dir = pathlib.Path(scratch, "run")
+        subprocess.run(command(args, config, ranks, groups, str(run_dir), "--max-windows",
+                               str(OUR_WINDOWS[config])),
+                       env=environment(), check=True, stdout=subprocess.DEVNULL)
+        metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
+    return words_per_second(metrics, CONFIGS[config])
+
+
+def peak_memory(args, groups):
+    with tempfile.TemporaryDirectory(prefix="ptb_dist_groups_") as scratch:
+        process = subprocess.run(
+            ["/usr/bin/time", "-f", "%M",
+             *command(args, "small", 1, groups, f"{scratch}/run", "--batch-size", "320",
+                      "--max-windows", "2")],
+            env=environment(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True)
+    return int(process.stderr.split()[-1]) / 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build"))
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--config", default="small,medium")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    args.data = find_data(args.data)
+
+    print("| model | ranks | groups | words/s | / no groups |\n|---|---|---|---|---|")
+    for config in args.config.split(","):
+        cases = [(ranks, groups) for ranks in (1, 2) for groups in (0, ranks, 8)]
+        found = {case: [] for case in cases}
+        for number in range(args.rounds):
+            for case in cases if number % 2 == 0 else cases[::-1]:
+                found[case].append(speed(args, config, *case))
+                print(f"{config} {case}: {found[case][-1]:.0f}", file=sys.stderr, flush=True)
+        for ranks, groups in cases:
+            ratios = [a / b for a, b in zip(found[ranks, groups], found[ranks, 0])]
+            goal = f" (goal {GOAL})" if groups == ranks else ""
+            print(f"| {config} | {ranks} | {groups or 'none'} | "
+                  f"{statistics.median(found[ranks, groups]):.0f} | "
+                  f"{statistics.median(ratios):.3f}{goal} |", flush=True)
+    print("\n| 320 lanes of small as | peak memory, MiB |\n|---|---|")
+    for groups in (1, 4, 16):
+        print(f"| {groups} groups | {peak_memory(args, groups):.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
