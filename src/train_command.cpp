@@ -1,6 +1,7 @@
 // ptb_dist [train]: from the command line to trained parameters.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "commands.hpp"
@@ -72,9 +73,20 @@ std::vector<std::string> clear_the_way(const RunDirectory& directory,
   directory.cut_metrics(from.step, from.epoch);
   if (!restart) return {};
   const CheckpointFolder folder = directory.checkpoints();
+  folder.prepare();
   std::vector<std::string> remarks;
-  for (const auto& moved :
-       folder.set_aside(restart->file->path(), is_beyond(folder.best(), from.step))) {
+  const CheckpointFile& file = *restart->file;
+  const std::vector<StoredCheckpoint> own = folder.list();
+  const bool is_own = std::ranges::any_of(own, [&](const StoredCheckpoint& stored) {
+    std::error_code failure;
+    return std::filesystem::equivalent(stored.path, file.path(), failure);
+  });
+  if (!is_own) {
+    // Else a kill before the first save would leave nothing to go on from.
+    folder.write(folder.file(directory.generation(), from.step), file.image());
+    return {fmt::format("Copied into the run directory: {}", file.path().string())};
+  }
+  for (const auto& moved : folder.set_aside(file.path(), is_beyond(folder.best(), from.step))) {
     remarks.push_back(
         fmt::format("Set aside, since the run goes on along another path: {}", moved.string()));
   }

@@ -27,4 +27,11 @@ void LineFile::write(const std::string& line) {
   throw io_error("cannot write", path_, failure);
 }
 
+void LineFile::sync() const {
+  // Devices and pipes cannot be synced, and lose nothing.
+  if (::fsync(file_.get()) != 0 && errno != EINVAL && errno != EROFS) {
+    throw io_error("cannot write", path_, errno);
+  }
+}
+
 }  // namespace ptb

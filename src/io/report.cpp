@@ -252,6 +252,12 @@ void Report::epoch_ends(const EpochRecord& epoch) {
   sinks_->record(valid);
 }
 
+void Report::sync() const {
+  if (!sinks_) return;
+  sinks_->log.sync();
+  sinks_->metrics.sync();
+}
+
 void Report::test(const TestRecord& test) {
   if (!sinks_) return;
   const bool is_best = std::string_view(test.weights) == "best";

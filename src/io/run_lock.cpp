@@ -5,11 +5,13 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <ctime>
 #include <span>
+#include <string_view>
 #include <system_error>
 
 #include "io/file.hpp"
@@ -33,9 +35,10 @@ std::string this_holder() {
 // What the holder has written; it may not have come to that yet.
 std::string holder_of(const FileDescriptor& lock) {
   std::array<char, 256> text{};
-  const std::int64_t length = read_all(lock, text);
-  return length > 0 ? std::string(text.data(), static_cast<std::size_t>(length))
-                    : std::string("another job");
+  const std::int64_t length = std::max<std::int64_t>(read_all(lock, text), 0);
+  const std::string_view read(text.data(), static_cast<std::size_t>(length));
+  const std::string_view line = read.substr(0, read.find('\n'));
+  return std::string(line.empty() ? "another job" : line);
 }
 
 // Not LOCK_NB's EWOULDBLOCK, but what says that there are no locks at all.
@@ -62,7 +65,7 @@ FileDescriptor lock_run_directory(const fs::path& folder, std::vector<std::strin
         fmt::format("{}: {} cannot be locked ({}): see to it that no other job writes there", kWhat,
                     escaped(folder.string()), std::generic_category().message(failure)));
   }
-  const std::string text = this_holder();
+  const std::string text = this_holder() + '\n';
   int failure = ::ftruncate(lock.get(), 0) == 0 ? 0 : errno;
   if (failure == 0) failure = write_all(lock.get(), std::as_bytes(std::span(text)));
   if (failure != 0) throw io_error(kWhat, path, failure);

@@ -114,6 +114,7 @@ void Checkpointer::write(Save save) {
     const Clock::time_point start = Clock::now();
     seal_checkpoint(save.image);
     faults_.at(Fault::Phase::save, save.step);
+    report_.sync();
     const std::filesystem::path file = place_->folder.file(place_->generation, save.step);
     place_->folder.write(file, save.image);
     if (save.is_best) place_->folder.write(place_->folder.best(), save.image);

@@ -298,7 +298,7 @@ BOOST_AUTO_TEST_CASE(the_lock_ends_with_its_holder) {
     const RunDirectory mine(scratch.path(), "small", start);
     const std::string text = content(scratch / ".lock");
     BOOST_TEST(text.starts_with("process " + std::to_string(::getpid()) + " on "), text);
-    BOOST_TEST(text.ends_with("Z"), text);
+    BOOST_TEST(text.ends_with("Z\n"), text);
     BOOST_TEST(failure_at(scratch.path()).code == 2);
   }
   BOOST_TEST(failure_at(scratch.path()).code == 0);

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -99,6 +100,7 @@ class CheckpointFile {
   const std::filesystem::path& path() const { return path_; }
   const CheckpointInfo& info() const { return info_; }
   std::int64_t bytes() const { return static_cast<std::int64_t>(image_.size()); }
+  std::span<const std::byte> image() const { return image_; }
   const std::string& digest() const { return digest_; }  // 32 hexadecimal digits
 
   // Into the slab, converted to its type; touches. The shape must be info().shape() (70).

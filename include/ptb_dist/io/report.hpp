@@ -89,6 +89,10 @@ class Report {
   void epoch_ends(const EpochRecord& record);
   void test(const TestRecord& record);
 
+  // What was said is on the disk: before a checkpoint is, whose run will not say it again. Of any
+  // thread.
+  void sync() const;
+
  private:
   struct Sinks;
   std::unique_ptr<Sinks> sinks_;

@@ -60,6 +60,8 @@ class LineFile {
 
   // `line` comes without its newline.
   void write(const std::string& line);
+  // What was written is on the disk; of any thread.
+  void sync() const;
 
  private:
   std::filesystem::path path_;
