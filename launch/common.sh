@@ -9,7 +9,8 @@ if [[ $(id -u) == 0 ]]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 
-say() { printf '%s: %s\n' "$script" "$*"; }
+# Nobody may be there to read it, on a terminal that was closed.
+say() { printf '%s: %s\n' "$script" "$*" 2>/dev/null || true; }
 
 # fail CODE WORD...: one line. The codes are those of ptb_dist: 2 usage, 65 bad data, 69 resource
 # missing, 70 internal error, 74 I/O.

@@ -89,17 +89,18 @@ stop() {
   has_come=1
   stops=$((stops + 1))
   if ((stops == 1)); then
-    say "$1: asking the run to save and to stop; a second signal ends it at once"
     tell_child USR1
+    say "$1: asking the run to save and to stop; a second signal ends it at once"
   else
-    say "$1: ending it at once"
     tell_child TERM
+    say "$1: ending it at once"
   fi
 }
 trap 'stop SIGINT' INT
 trap 'stop SIGTERM' TERM
 trap 'stop SIGHUP' HUP
-trap 'has_come=1; say "SIGUSR1: asking the run to save"; tell_child USR1' USR1
+trap 'has_come=1; tell_child USR1; say "SIGUSR1: asking the run to save"' USR1
+trap '' PIPE # "| tee" may be gone before the run has saved
 
 # attend COMMAND...: runs it and sets `status`. In a session of its own, or a terminal would send
 # Ctrl-C to it as well. A signal ends bash's wait, so that it may take several.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "commands.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
@@ -34,7 +35,7 @@ void inspect(const std::string& path) {
   }
   print(fmt::format("corpus: {} words\n", info.corpus.words.size()));
   for (const auto& [name, value] : info.exact_class) {
-    print(fmt::format("exact class: {} = {}\n", name, value));
+    print(fmt::format("exact class: {} = {}\n", escaped(name), escaped(value)));
   }
   for (const CheckpointFile::TensorName& tensor : file.tensors()) {
     double squares = 0, largest = 0;
@@ -53,6 +54,23 @@ void verify(const std::string& path) {
                     file.bytes(), file.digest()));
 }
 
+void diff_progress(const Progress& a, const Progress& b,
+                   const std::function<void(const std::string&)>& say) {
+  const auto compare = [&say](const std::string& what, const auto& in_a, const auto& in_b) {
+    if (in_a != in_b) say(fmt::format("progress: {} {} | {}", what, in_a, in_b));
+  };
+  compare("epoch", a.epoch + 1, b.epoch + 1);
+  compare("window", a.window, b.window);
+  compare("step", a.step, b.step);
+  compare("cross-entropy so far", a.cross_entropy, b.cross_entropy);
+  for (std::size_t e = 0; e < std::min(a.history.size(), b.history.size()); ++e) {
+    const std::string epoch = fmt::format("epoch {}: ", e + 1);
+    compare(epoch + "learning rate", a.history[e].learning_rate, b.history[e].learning_rate);
+    compare(epoch + "train perplexity", a.history[e].train, b.history[e].train);
+    compare(epoch + "valid perplexity", a.history[e].valid, b.history[e].valid);
+  }
+}
+
 // Says what differs but the tensors; whether anything does.
 bool diff_info(const CheckpointInfo& a, const CheckpointInfo& b) {
   bool is_different = false;
@@ -64,18 +82,13 @@ bool diff_info(const CheckpointInfo& a, const CheckpointInfo& b) {
     const std::string in_a = toml_value(a.config, key), in_b = toml_value(b.config, key);
     if (in_a != in_b) say(fmt::format("config: {} = {} | {}", key.name, in_a, in_b));
   }
-  if (a.progress.step != b.progress.step) {
-    say(fmt::format("progress: step {} | {}", a.progress.step, b.progress.step));
-  } else if (a.progress != b.progress) {
-    say(fmt::format("progress: cross-entropy {} | {}, or the history of epochs",
-                    a.progress.cross_entropy, b.progress.cross_entropy));
-  }
+  diff_progress(a.progress, b.progress, say);
   if (a.corpus != b.corpus) {
     say(fmt::format("corpus: {} words | {}, or other text", a.corpus.words.size(),
                     b.corpus.words.size()));
   }
   const std::string members = differences(b.exact_class, a.exact_class);
-  if (!members.empty()) say(fmt::format("exact class: the second has {}", members));
+  if (!members.empty()) say(fmt::format("exact class: the second has {}", escaped(members, 2000)));
   return is_different;
 }
 

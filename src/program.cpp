@@ -8,6 +8,7 @@
 
 #include "commands.hpp"
 #include "ptb_dist/base/command_line.hpp"
+#include "ptb_dist/base/stop.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/train/setup.hpp"
 
@@ -25,6 +26,7 @@ int run(Session& session, const std::vector<std::string>& arguments, const Facto
   require_same_build(session);
   const CommandLine line = agreed_command_line(session, arguments);
   session.set_timeout(Session::Seconds(line.config.values.timeout));
+  if (line.action != CommandLine::Action::train) release_stop_signals();
   switch (line.action) {
     case CommandLine::Action::print_text:
       session.on_root([&] { print(line.text); });
@@ -47,6 +49,7 @@ int run(Session& session, const std::vector<std::string>& arguments, const Facto
 
 int run_program(int argc, char** argv, const Factories& factories) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an I/O error like a full disk
+  catch_stop_signals();
   std::signal(SIGPIPE, SIG_IGN);  // the log goes on when standard output is closed
   const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   try {

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 
 #include "commands.hpp"
-#include "ptb_dist/base/stop.hpp"
 #include "ptb_dist/io/manifest.hpp"
 #include "ptb_dist/io/parameters_file.hpp"
 #include "ptb_dist/io/run_directory.hpp"
@@ -58,38 +58,69 @@ void make_directory(const CommandLine& line, Start& start) {
   start.directory.emplace(line.config.values.run_dir, line.config.name, purpose);
 }
 
-bool is_beyond(const std::filesystem::path& checkpoint, std::int64_t step) {
+std::optional<CheckpointFile> good_file(const std::filesystem::path& path) {
   try {
-    return CheckpointFile(checkpoint).info().progress.step > step;
+    return CheckpointFile(path);
   } catch (const Error&) {  // not there, or of no use to anyone
-    return false;
+    return std::nullopt;
   }
 }
 
-// What stands in the way of the part that is about to be run again.
+// Whether best.h5 could be this file, for a run that stands at `progress`.
+bool is_best_of(const Progress& progress, const CheckpointFile& file) {
+  const Progress& then = file.info().progress;
+  return then.window == 0 && then.epoch == progress.best_epoch() + 1 &&
+         std::ranges::equal(then.history, std::span(progress.history).first(then.history.size()));
+}
+
+// A kill between a checkpoint and best.h5, or a branch from another run, leaves the run without the
+// best of its epochs: it may be the checkpoint itself, or lie beside it.
+void restore_best(const CheckpointFolder& folder, const CheckpointFile& from) {
+  const Progress& progress = from.info().progress;
+  if (progress.best_epoch() < 0) return;
+  const std::optional<CheckpointFile> now = good_file(folder.best());
+  if (now && is_best_of(progress, *now)) return;
+  const std::optional<CheckpointFile> beside = good_file(from.path().parent_path() / "best.h5");
+  for (const CheckpointFile* file : {&from, beside ? &*beside : nullptr}) {
+    if (file == nullptr || !is_best_of(progress, *file)) continue;
+    folder.write(folder.best(), file->image());
+    return;
+  }
+}
+
+bool is_listed(const CheckpointFolder& folder, const std::filesystem::path& path) {
+  return std::ranges::any_of(folder.list(), [&](const StoredCheckpoint& stored) {
+    std::error_code failure;
+    return std::filesystem::equivalent(stored.path, path, failure);
+  });
+}
+
+// What stands in the way of the part that is about to be run again. A kill at any moment leaves a
+// folder that the run can go on from: records go last.
 std::vector<std::string> clear_the_way(const RunDirectory& directory,
                                        const std::optional<Restart>& restart) {
-  const Progress from = restart ? restart->progress : Progress{};
-  directory.cut_metrics(from.step, from.epoch);
-  if (!restart) return {};
-  const CheckpointFolder folder = directory.checkpoints();
-  folder.prepare();
+  if (!restart) {
+    directory.cut_metrics(0, 0);
+    return {};
+  }
   std::vector<std::string> remarks;
   const CheckpointFile& file = *restart->file;
-  const std::vector<StoredCheckpoint> own = folder.list();
-  const bool is_own = std::ranges::any_of(own, [&](const StoredCheckpoint& stored) {
-    std::error_code failure;
-    return std::filesystem::equivalent(stored.path, file.path(), failure);
-  });
-  if (!is_own) {
-    // Else a kill before the first save would leave nothing to go on from.
-    folder.write(folder.file(directory.generation(), from.step), file.image());
-    return {fmt::format("Copied into the run directory: {}", file.path().string())};
+  const CheckpointFolder folder = directory.checkpoints();
+  folder.prepare();
+  std::filesystem::path chosen = file.path();
+  if (!is_listed(folder, chosen)) {  // of another run, the best, or one that was set aside
+    chosen = folder.file(directory.generation(), restart->progress.step);
+    folder.write(chosen, file.image());
+    remarks.push_back(fmt::format("Copied to go on from: {}", chosen.string()));
   }
-  for (const auto& moved : folder.set_aside(file.path(), is_beyond(folder.best(), from.step))) {
+  const std::optional<CheckpointFile> best = good_file(folder.best());
+  const bool best_is_newer = best && best->info().progress.step > restart->progress.step;
+  for (const auto& moved : folder.set_aside(chosen, best_is_newer)) {
     remarks.push_back(
         fmt::format("Set aside, since the run goes on along another path: {}", moved.string()));
   }
+  restore_best(folder, file);
+  directory.cut_metrics(restart->progress.step, restart->progress.epoch);
   return remarks;
 }
 
@@ -119,32 +150,92 @@ CheckpointInfo info_of(const CommandLine& line, const Plan& plan, const Corpus& 
   return info;
 }
 
+void warn_of_little_room(Report& report, const CheckpointFolder& folder, const Plan& plan) {
+  const std::int64_t free = folder.free_bytes();
+  if (free >= 2 * plan.checkpoint_bytes) return;
+  report.warning(fmt::format("{}: a checkpoint has about {} bytes, and {} are free on that disk",
+                             folder.path().string(), plan.checkpoint_bytes, free));
+}
+
+// What a run is made of once all is well.
+struct Run {
+  const CommandLine& line;
+  const Machine& machine;
+  const Corpus& corpus;
+  const Plan& plan;
+  Parameters& parameters;
+  Report& report;
+  Checkpointer& checkpointer;
+};
+
+// Of rank 0: from here on something of this run is on the disk.
+void begin(const Run& run, Start& start, const std::vector<std::string>& header,
+           const std::vector<std::string>& hosts) {
+  const Config& config = run.line.config.values;
+  const ElementType real = run.machine.backend->real_type();
+  make_directory(run.line, start);
+  const std::vector<std::string> moved = clear_the_way(*start.directory, start.restart);
+  run.report = begin_report(run.line.config, *start.directory, real);
+  for (const std::string& text : header) run.report.line(text);
+  for (const std::string& text : run.plan.warnings(config)) run.report.warning(text);
+  say_start(run.report, run.line, start);
+  for (const std::string& text : moved) run.report.line(text);
+  CheckpointInfo info = info_of(run.line, run.plan, run.corpus, start, real);
+  add_to_manifest(*start.directory,
+                  {.generation = start.directory->generation(),
+                   .command = run.line.arguments,
+                   .hosts = hosts,
+                   .exact_class = start.exact_class,
+                   .resumed_from = start.restart ? start.restart->file->path().string() : "",
+                   .corpus = info.corpus,
+                   .corpus_source = run.corpus.source});
+  run.checkpointer.begin({.folder = start.directory->checkpoints(),
+                          .generation = start.directory->generation(),
+                          .keep = static_cast<int>(config.keep_checkpoints),
+                          .minutes = config.checkpoint_minutes,
+                          .info = std::move(info)});
+  warn_of_little_room(run.report, start.directory->checkpoints(), run.plan);
+}
+
 // Tells the test perplexity of best.h5 beside that of the last weights, which are lost thereby.
-Trainer::End test_best(Session& session, Backend& backend, Parameters& parameters, Trainer& trainer,
-                       Report& report, const std::optional<RunDirectory>& directory) {
+Trainer::End test_best(Session& session, const Run& run, Trainer& trainer, const Start& start) {
   const Progress& progress = trainer.progress();
   const int best = progress.best_epoch();
   if (best < 0) return Trainer::End::finished;
   if (best == progress.epoch - 1) {
-    report.line(fmt::format("Best epoch by validation: {}, the last", best + 1));
+    run.report.line(fmt::format("Best epoch by validation: {}, the last", best + 1));
     return Trainer::End::finished;
   }
   std::optional<CheckpointFile> file;
   session.on_root([&] {
-    try {
-      file.emplace(directory->checkpoints().best());
-      if (file->info().progress.epoch == best + 1) return;
-      file.reset();
-      report.warning("best.h5 is of another epoch than the best of this run");
-    } catch (const Error& error) {
-      for (const std::string& text : error.lines()) report.warning(text);
-    }
+    file = good_file(start.directory->checkpoints().best());
+    if (file && is_best_of(progress, *file)) return;
+    file.reset();
+    run.report.warning(fmt::format(
+        "Best epoch by validation: {}; its weights are not in this run directory", best + 1));
   });
   bool is_there = file.has_value();
   broadcast_value(session, is_there);
   if (!is_there) return Trainer::End::finished;
-  load_parameters(session, file, backend, parameters);
-  return trainer.test_best() ? Trainer::End::finished : Trainer::End::stopped;
+  load_parameters(session, file, *run.machine.backend, run.parameters);
+  return trainer.test_best();
+}
+
+ExitCode train(Session& session, const Run& run, Trainer& trainer, const Start& start) {
+  const std::string& to_save = run.line.config.values.save_parameters;
+  try {
+    Trainer::End end = trainer.run(run.line.max_windows);
+    run.checkpointer.finish();
+    session.on_root([&] {
+      if (end == Trainer::End::stopped || to_save.empty()) return;
+      save_parameters(to_save, *run.machine.backend, run.parameters);
+    });
+    if (end == Trainer::End::finished) end = test_best(session, run, trainer, start);
+    return end == Trainer::End::stopped ? ExitCode::stopped : ExitCode::done;
+  } catch (const Error& error) {
+    for (const std::string& text : error.lines()) run.report.error(text);
+    throw;
+  }
 }
 
 }  // namespace
@@ -153,7 +244,6 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   // 1. The machine.
   const Config& config = line.config.values;
   const bool is_dry = line.action == CommandLine::Action::dry_run;
-  if (!is_dry) catch_stop_signals();
   const Machine machine = make_machine(session, config, factories);
   Backend& backend = *machine.backend;
 
@@ -165,6 +255,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
     plan = make_plan(config, corpus, session.size(), size_of(backend.real_type()),
                      start.restart ? start.restart->global_lanes : 0);
   });
+  if (start.restart) check_place(start.restart->progress, plan, start.restart->is_other_text);
   std::vector<std::string> header;
   session.on_root([&] {
     header = header_lines(
@@ -180,7 +271,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   if (start.restart) {
     load_parameters(session, start.restart->file, backend, *parameters);
   } else {
-    set_initial_parameters(session, config, backend, *parameters);
+    set_initial_parameters(session, config, corpus, backend, *parameters);
   }
   Report report;  // silent; on rank 0 until all is well
   Faults faults(line.faults, session.rank());
@@ -200,49 +291,18 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   });
   if (start.restart) trainer->go_on(start.restart->progress, start.restart->state);
 
-  // 4. From here on something of this run is on the disk.
+  // 4. The run.
+  const Run run = {.line = line,
+                   .machine = machine,
+                   .corpus = corpus,
+                   .plan = plan,
+                   .parameters = *parameters,
+                   .report = report,
+                   .checkpointer = checkpointer};
   const std::vector<std::string> hosts = session.gather(session.host());
-  session.on_root([&] {
-    make_directory(line, start);
-    const std::vector<std::string> moved = clear_the_way(*start.directory, start.restart);
-    report = begin_report(line.config, *start.directory, backend.real_type());
-    for (const std::string& text : header) report.line(text);
-    for (const std::string& text : plan.warnings(config)) report.warning(text);
-    say_start(report, line, start);
-    for (const std::string& text : moved) report.line(text);
-    CheckpointInfo info = info_of(line, plan, corpus, start, backend.real_type());
-    add_to_manifest(*start.directory,
-                    {.generation = start.directory->generation(),
-                     .command = line.arguments,
-                     .hosts = hosts,
-                     .exact_class = start.exact_class,
-                     .resumed_from = start.restart ? start.restart->file->path().string() : "",
-                     .corpus = info.corpus,
-                     .corpus_source = corpus.source});
-    checkpointer.begin({.folder = start.directory->checkpoints(),
-                        .generation = start.directory->generation(),
-                        .keep = static_cast<int>(config.keep_checkpoints),
-                        .minutes = config.checkpoint_minutes,
-                        .info = std::move(info)});
-  });
+  session.on_root([&] { begin(run, start, header, hosts); });
   start.restart.reset();  // the file's bytes
-
-  // 5. The run.
-  try {
-    Trainer::End end = trainer->run(line.max_windows);
-    checkpointer.finish();
-    session.on_root([&] {
-      if (end == Trainer::End::stopped || config.save_parameters.empty()) return;
-      save_parameters(config.save_parameters, backend, *parameters);
-    });
-    if (end == Trainer::End::finished) {
-      end = test_best(session, backend, *parameters, *trainer, report, start.directory);
-    }
-    return static_cast<int>(end == Trainer::End::stopped ? ExitCode::stopped : ExitCode::done);
-  } catch (const Error& error) {
-    for (const std::string& text : error.lines()) report.error(text);
-    throw;
-  }
+  return static_cast<int>(train(session, run, *trainer, start));
 }
 
 }  // namespace ptb

@@ -29,7 +29,7 @@ SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp")}
 # Each included by one file at most, which is in that folder.
 ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/",
             "toml++/toml.h": "src/base/", "CLI/CLI.hpp": "src/base/",
-            "nlohmann/json.hpp": "src/io/"}
+            "nlohmann/json.hpp": "src/io/", "xxhash.h": "src/io/"}
 ONE_FOLDER = {"dnnl": "src/backend/cpu/", "cublas": "src/backend/cuda/",
               "cuda": "src/backend/cuda/"}
 # Headers of the standard library have neither dot nor slash; this one is host and device code.

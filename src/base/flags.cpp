@@ -107,6 +107,13 @@ void read_eval(CommandLine& line, const Flags& flags, std::vector<Complaint>& co
   line.checkpoint = last_text(flags.checkpoint, "--checkpoint", complaints).value_or("");
   line.split = last_text(flags.split, "--split", complaints).value_or("test");
   const bool is_eval = line.action == CommandLine::Action::eval;
+  if (is_eval && (flags.dry_run || !flags.max_windows.empty() || !flags.inject.empty())) {
+    complaints.push_back({.what = flags.dry_run          ? "--dry-run"
+                                  : flags.inject.empty() ? "--max-windows"
+                                                         : "--inject",
+                          .why = "is of training alone",
+                          .remedy = "leave it away"});
+  }
   if (is_eval && line.checkpoint.empty()) {
     complaints.push_back(
         {.what = "eval", .why = "no checkpoint is given", .remedy = "give --checkpoint FILE"});

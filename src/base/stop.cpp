@@ -11,25 +11,33 @@ namespace ptb {
 namespace {
 
 std::atomic<int> first_signal{0};
+std::atomic<int> interrupts{0};
 static_assert(std::atomic<int>::is_always_lock_free, "a handler may only touch what has no lock");
 
 // A handler may call little more than _exit: everything else is left to the loop.
 void note(int signal) {
   int none = 0;
-  const bool is_first = first_signal.compare_exchange_strong(none, signal);
-  if (!is_first && signal == SIGINT && none == SIGINT) {
+  first_signal.compare_exchange_strong(none, signal);
+  if (signal == SIGINT && interrupts.fetch_add(1) > 0) {
     ::_exit(static_cast<int>(ExitCode::interrupted));
   }
 }
 
-}  // namespace
-
-void catch_stop_signals() {
+void handle_with(void (*handler)(int)) {
   struct sigaction action = {};
-  action.sa_handler = note;
+  action.sa_handler = handler;
   action.sa_flags = SA_RESTART;  // a read or write under way is not cut short
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) ::sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+void catch_stop_signals() { handle_with(note); }
+
+void release_stop_signals() {
+  handle_with(SIG_DFL);
+  if (const int signal = first_signal.load(); signal != 0) ::raise(signal);
 }
 
 bool is_stop_requested() { return first_signal.load(std::memory_order_relaxed) != 0; }

@@ -123,8 +123,10 @@ void read_history(hid_t file, Progress& progress, std::size_t file_bytes, const 
                                         ElementType::f64, subject);
     progress.history.resize(static_cast<std::size_t>(progress.epoch));
     const auto* const column = reinterpret_cast<const double*>(bytes.data());
-    for (std::size_t e = 0; e < progress.history.size(); ++e)
+    for (std::size_t e = 0; e < progress.history.size(); ++e) {
+      if (column[e] < 0) throw subject.error(fmt::format("the value at [{}] is {}", e, column[e]));
       progress.history[e].*member = column[e];
+    }
   }
 }
 

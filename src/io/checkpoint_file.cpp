@@ -29,7 +29,7 @@ Subject subject_of(const fs::path& path) {
           .remedy = "give another checkpoint"};
 }
 
-// Size and digest: nothing else has looked at the bytes before.
+// Nothing else has looked at the bytes before.
 void check_digest(std::span<const std::byte> image, const std::string& stored,
                   const Subject& subject) {
   const std::string computed = digest_of_checkpoint(image);

@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -86,6 +88,15 @@ std::vector<StoredCheckpoint> CheckpointFolder::list() const {
 void CheckpointFolder::prepare() const {
   create_folders(kFolderWhat, path_);
   remove_stale_temporaries(path_);
+  if (const int failure = sync_folder(path_.parent_path()); failure != 0) {
+    throw io_error(kFolderWhat, path_, failure);
+  }
+}
+
+std::int64_t CheckpointFolder::free_bytes() const {
+  struct statvfs disk = {};
+  if (::statvfs(path_.c_str(), &disk) != 0) return std::numeric_limits<std::int64_t>::max();
+  return static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize);
 }
 
 void CheckpointFolder::write(const fs::path& file, std::span<const std::byte> bytes) const {
@@ -118,6 +129,11 @@ std::vector<fs::path> CheckpointFolder::set_aside(const fs::path& chosen,
   for (const fs::path& path : moved) {
     if (::rename(path.c_str(), free_name(aside, path.filename()).c_str()) != 0) {
       throw io_error("cannot set a checkpoint aside", path, errno);
+    }
+  }
+  for (const fs::path& folder : {aside, path_}) {
+    if (const int code = sync_folder(folder); code != 0) {
+      throw io_error("cannot set a checkpoint aside", folder, code);
     }
   }
   return moved;

@@ -130,14 +130,6 @@ void check_is_regular_or_absent(const std::string& what, const fs::path& path) {
   }
 }
 
-// The new name itself must survive a power cut. Some file systems cannot sync a folder (EINVAL).
-int sync_folder(const fs::path& folder) {
-  const FileDescriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!descriptor.is_open()) return errno;
-  const int failure = sync(descriptor.get());
-  return failure == EINVAL ? 0 : failure;
-}
-
 Error write_error(const std::string& what, const fs::path& path, std::size_t bytes,
                   int error_number) {
   struct statvfs disk {};
@@ -199,6 +191,13 @@ void replace_file(const std::string& what, const fs::path& path, std::span<const
   if (failure == 0) failure = temporary.rename_to(path);
   if (failure == 0) failure = sync_folder(folder_of(path));
   if (failure != 0) throw write_error(what, path, bytes.size(), failure);
+}
+
+int sync_folder(const fs::path& folder) {
+  const FileDescriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!descriptor.is_open()) return errno;
+  const int failure = sync(descriptor.get());
+  return failure == EINVAL ? 0 : failure;
 }
 
 void check_replaceable(const std::string& what, const fs::path& path) {

@@ -29,6 +29,8 @@ void create_folders(const std::string& what, const std::filesystem::path& path);
 // error. What a killed process leaves is a file beside it, ".<name>.tmp.<host>.<process>".
 void replace_file(const std::string& what, const std::filesystem::path& path,
                   std::span<const std::byte> bytes);
+// The names in a folder survive a power cut. 0 or an errno value; file systems that cannot are 0.
+int sync_folder(const std::filesystem::path& folder);
 // Tells before hours of work what replace_file would say after them, as far as can be known.
 void check_replaceable(const std::string& what, const std::filesystem::path& path);
 // Removes what processes of this host that are no more have left in the folder. Whatever cannot be

@@ -230,9 +230,12 @@ void Report::progress(const ProgressRecord& progress) {
 
 void Report::epoch_ends(const EpochRecord& epoch) {
   if (!sinks_) return;
-  sinks_->line(fmt::format("Epoch: {} {}: {}  ({}, {:.0f} wps)", epoch.epoch + 1,
-                           title(epoch.train), perplexity_text(epoch.train.value()),
-                           definition(epoch.train, epoch.seconds), epoch.words_per_second));
+  const std::string speed = std::isfinite(epoch.words_per_second)
+                                ? fmt::format(", {:.0f} wps", epoch.words_per_second)
+                                : "";
+  sinks_->line(fmt::format("Epoch: {} {}: {}  ({}{})", epoch.epoch + 1, title(epoch.train),
+                           perplexity_text(epoch.train.value()),
+                           definition(epoch.train, epoch.seconds), speed));
   sinks_->line(fmt::format("Epoch: {} {}", epoch.epoch + 1,
                            perplexity_line(epoch.valid, epoch.valid_seconds)));
 

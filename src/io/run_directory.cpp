@@ -105,6 +105,11 @@ std::string move_run_away(const fs::path& path) {
     moved.push_back(name);
   }
   if (moved.empty()) return "";
+  for (const fs::path& folder : {old, path}) {
+    if (const int failure = sync_folder(folder); failure != 0) {
+      throw io_error("cannot move the old run away", folder, failure);
+    }
+  }
   return fmt::format("{}: the run that was there is now in {} ({})", kWhat, escaped(old.string()),
                      fmt::join(moved, ", "));
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -47,7 +48,10 @@ Checkpointer::Checkpointer(Session& session, Backend& backend, const Parameters&
       faults_(faults) {}
 
 Checkpointer::~Checkpointer() {
-  if (under_way_.valid()) under_way_.wait();
+  if (is_over(session_.timeout())) return;
+  // The destructor of a future waits for ever.
+  std::fputs("ptb_dist: error: the disk has not taken a checkpoint in time\n", stderr);
+  session_.abort(ExitCode::io);
 }
 
 void Checkpointer::begin(SavePlace place) {
@@ -56,11 +60,9 @@ void Checkpointer::begin(SavePlace place) {
   saved_at_ = Clock::now();
 }
 
-bool Checkpointer::is_wanted() {
-  if (!place_) return false;
-  const bool is_over = under_way_.valid() &&
-                       under_way_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-  if (is_over) collect();
+bool Checkpointer::poll() {
+  if (!place_ || !is_over(Session::Seconds(0))) return false;
+  if (under_way_.valid()) collect();
   if (failure_) return true;
   return place_->minutes > 0 && seconds_since(saved_at_) >= 60 * place_->minutes;
 }
@@ -126,6 +128,10 @@ void Checkpointer::write(Save save) {
   });
 }
 
+bool Checkpointer::is_over(Session::Seconds patience) const {
+  return !under_way_.valid() || under_way_.wait_for(patience) == std::future_status::ready;
+}
+
 void Checkpointer::collect() {
   try {
     report_.line(under_way_.get());
@@ -135,6 +141,15 @@ void Checkpointer::collect() {
 }
 
 void Checkpointer::join() {
+  // Before the other ranks give up waiting for this one.
+  const Session::Seconds patience = 0.8 * session_.timeout();
+  if (!is_over(patience)) {
+    throw Error(ExitCode::io,
+                {.what = "a checkpoint is not on the disk yet",
+                 .where = place_->folder.path().string(),
+                 .why = fmt::format("it was begun {:.0f} s ago", seconds_since(saved_at_)),
+                 .remedy = "look at the disk, or raise --timeout if it is only slow"});
+  }
   if (under_way_.valid()) collect();
   if (failure_) std::rethrow_exception(failure_);
 }

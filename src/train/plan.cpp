@@ -17,8 +17,7 @@ namespace {
 // Lanes of a rank below which more ranks hardly help.
 constexpr int kFewLanes = 8;
 
-// Of a file that is being saved: HDF5's own, and the bytes that a thread brings to the disk while
-// the next file may be begun.
+// Of a file that is being saved: HDF5's own, and the bytes that a thread brings to the disk.
 constexpr int kCopiesOfSave = 2;
 
 // "1.5 MB": decimal units, as for messages on a wire.
@@ -131,6 +130,13 @@ int global_lanes(const Config& config, int ranks, int kept_lanes) {
                    .remedy = "lower --batch-size"});
     }
     return batch_size * ranks;
+  }
+  if (kept_lanes > 0 && ranks > kept_lanes) {
+    throw Error(ExitCode::usage,
+                {.what = "more ranks than lanes",
+                 .why = fmt::format("{} ranks share the checkpoint's {} lanes, and each needs one",
+                                    ranks, kept_lanes),
+                 .remedy = fmt::format("start at most {} ranks", kept_lanes)});
   }
   if (ranks > batch_size) {
     throw Error(ExitCode::usage,

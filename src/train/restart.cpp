@@ -20,26 +20,40 @@ bool is_named(const std::vector<std::string>& names, const std::string& name) {
   return std::ranges::find(names, name) != names.end();
 }
 
-// Mathematical keys of which checkpoint and run have different values, one complaint each. In weak
-// scaling batch_size is of a rank: the run takes the checkpoint's global batch.
+// A mathematical key of which checkpoint and run have different values. In weak scaling batch_size
+// is of a rank: the run takes the checkpoint's global batch.
+bool differs(const Key& key, const Config& then, const Config& now) {
+  const bool is_free = !key.is_mathematical || (key.name == "batch_size" && now.scaling == "weak");
+  return !is_free && toml_value(then, key) != toml_value(now, key);
+}
+
 void check_configuration(const CheckpointFile& file, const CommandLine& line) {
   const Config& then = file.info().config;
   const Config& now = line.config.values;
   std::vector<Complaint> complaints;
   for (const Key& key : config_schema()) {
-    const std::string value_then = toml_value(then, key), value_now = toml_value(now, key);
-    const bool is_free = !key.is_mathematical || is_named(line.overridden, key.name) ||
-                         (key.name == "batch_size" && now.scaling == "weak");
-    if (is_free || value_then == value_now) continue;
+    if (!differs(key, then, now) || is_named(line.overridden, key.name)) continue;
+    const std::string value = toml_value(then, key);
     complaints.push_back(
         {.what = key.name,
          .where = file.path().string(),
-         .why = fmt::format("the checkpoint has {}, this run {}", value_then, value_now),
-         .remedy = key.is_shape ? fmt::format("give {} {}", key.flag(), value_then)
+         .why = fmt::format("the checkpoint has {}, this run {}", value, toml_value(now, key)),
+         .remedy = key.is_shape ? fmt::format("give {} {}", key.flag(), value)
                                 : fmt::format("give {} {}, or allow it with --override {}",
-                                              key.flag(), value_then, key.name)});
+                                              key.flag(), value, key.name)});
   }
   if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
+}
+
+// Of the keys that may differ, those that do.
+std::vector<std::string> changed_keys(const CheckpointFile& file, const CommandLine& line,
+                                      const Corpus& corpus) {
+  std::vector<std::string> changed;
+  for (const Key& key : config_schema()) {
+    if (differs(key, file.info().config, line.config.values)) changed.push_back(key.name);
+  }
+  if (file.info().corpus != identity_of(corpus)) changed.emplace_back("data");
+  return changed;
 }
 
 Error other_corpus(const CheckpointFile& file, const std::string& why, const std::string& remedy) {
@@ -66,6 +80,18 @@ void check_corpus(const CheckpointFile& file, const Corpus& corpus, const Comman
   }
 }
 
+// A fresh start would overwrite it.
+void check_nothing_is_left(const CheckpointFolder& folder) {
+  std::error_code failure;
+  if (!fs::exists(folder.best(), failure)) return;
+  throw Error(ExitCode::bad_data,
+              {.what = "no checkpoint to go on from but the best",
+               .where = folder.best().string(),
+               .why = "the newer ones are gone",
+               .remedy = fmt::format("go on from it with --resume {}, or begin anew with --fresh",
+                                     folder.best().string())});
+}
+
 // The newest that is good. Those before it are told as warnings; if there is no other, they are the
 // error.
 std::optional<CheckpointFile> newest_good(const CheckpointFolder& folder,
@@ -81,6 +107,7 @@ std::optional<CheckpointFile> newest_good(const CheckpointFolder& folder,
       for (const std::string& text : error.lines()) complaints.push_back({.what = text});
     }
   }
+  if (!found && complaints.empty()) check_nothing_is_left(folder);
   if (!found && !complaints.empty()) {
     complaints.push_back({.what = "no checkpoint can be gone on from",
                           .where = folder.path().string(),
@@ -100,7 +127,8 @@ void check_is_of(const std::string& resume, const std::optional<RunDirectory>& d
   std::error_code failure;
   if (!directory || !RunDirectory::holds_a_run(directory->path())) return;
   const fs::path folder = fs::weakly_canonical(fs::path(resume).parent_path(), failure);
-  if (folder == fs::weakly_canonical(directory->checkpoints().path(), failure)) return;
+  const fs::path own = fs::weakly_canonical(directory->checkpoints().path(), failure);
+  if (folder == own || folder.parent_path() == own) return;  // it may have been set aside
   throw Error(ExitCode::usage,
               {.what = "--resume",
                .where = resume,
@@ -108,11 +136,20 @@ void check_is_of(const std::string& resume, const std::optional<RunDirectory>& d
                .remedy = "give another --run-dir, or one of its own checkpoints"});
 }
 
-std::string how_exactly(const CheckpointFile& file, const RunIdentity& run) {
+// How what follows compares with a run that was not interrupted.
+std::string how_exactly(const CheckpointFile& file, const CommandLine& line,
+                        const RunIdentity& run) {
+  const std::vector<std::string> changed = changed_keys(file, line, run.corpus);
+  if (!changed.empty()) {
+    return fmt::format(
+        "Resumed along a path of its own, with other values than the checkpoint's of: "
+        "{}",
+        fmt::join(changed, ", "));
+  }
   const std::string difference = differences(run.exact_class, file.info().exact_class);
-  if (difference.empty()) return "exactly, bit for bit what an undisturbed run does";
-  return fmt::format("equal to an undisturbed run up to rounding, since this one has {}",
-                     difference);
+  if (difference.empty()) return "Resumed exactly, bit for bit what an undisturbed run does";
+  return fmt::format("Resumed equal to an undisturbed run up to rounding, since this one has {}",
+                     escaped(difference, 2000));
 }
 
 Restart judged(std::optional<CheckpointFile> file, const CommandLine& line,
@@ -121,17 +158,30 @@ Restart judged(std::optional<CheckpointFile> file, const CommandLine& line,
   check_corpus(*file, run.corpus, line);
   Restart restart{.progress = file->info().progress,
                   .state = file->state(run.real),
-                  .global_lanes = static_cast<int>(file->info().config.batch_size)};
+                  .global_lanes = static_cast<int>(file->info().config.batch_size),
+                  .is_other_text = file->info().corpus != identity_of(run.corpus)};
   restart.remarks.push_back(fmt::format("Resumed from {}: epoch {}, window {}, step {}",
                                         file->path().string(), restart.progress.epoch + 1,
                                         restart.progress.window, restart.progress.step));
-  restart.remarks.push_back("Resumed " + how_exactly(*file, run));
-  if (!line.overridden.empty()) {
-    restart.remarks.push_back(fmt::format("Resumed with other values than the checkpoint's of: {}",
-                                          fmt::join(line.overridden, ", ")));
-  }
+  restart.remarks.push_back(how_exactly(*file, line, run));
   restart.file = std::move(file);
   return restart;
+}
+
+// To every rank.
+void broadcast(Session& session, Progress& progress) {
+  struct Members {  // a member that is forgotten below makes it another size
+    int epoch, window;
+    std::int64_t step;
+    double cross_entropy;
+    std::vector<EpochResult> history;
+  };
+  static_assert(sizeof(Progress) == sizeof(Members));
+  broadcast_value(session, progress.epoch);
+  broadcast_value(session, progress.window);
+  broadcast_value(session, progress.step);
+  broadcast_value(session, progress.cross_entropy);
+  broadcast_values(session, progress.history);
 }
 
 }  // namespace
@@ -201,16 +251,34 @@ std::optional<Restart> find_restart(Session& session, const CommandLine& line,
   broadcast_value(session, is_there);
   if (!is_there) return std::nullopt;
   if (!restart) restart.emplace();
-  Progress& progress = restart->progress;
-  broadcast_value(session, progress.epoch);
-  broadcast_value(session, progress.window);
-  broadcast_value(session, progress.step);
-  broadcast_value(session, progress.cross_entropy);
-  broadcast_values(session, progress.history);
+  broadcast(session, restart->progress);
   broadcast_value(session, restart->global_lanes);
+  broadcast_value(session, restart->is_other_text);
   broadcast_values(session, restart->state.h);
   broadcast_values(session, restart->state.c);
   return restart;
+}
+
+void check_place(const Progress& progress, const Plan& plan, bool is_other_text) {
+  const auto refuse = [](ExitCode code, const std::string& why, const std::string& remedy) {
+    throw AgreedError(
+        code, {.what = "the checkpoint does not fit this run", .why = why, .remedy = remedy});
+  };
+  const bool is_beyond =
+      progress.epoch > plan.epochs || (progress.epoch == plan.epochs && progress.window > 0);
+  if (is_beyond) {
+    refuse(ExitCode::usage,
+           fmt::format("it lies in epoch {}, beyond the last one, {}", progress.epoch + 1,
+                       plan.epochs),
+           "raise --epochs");
+  }
+  const std::int64_t step = std::int64_t{progress.epoch} * plan.windows_per_epoch + progress.window;
+  if (progress.window > plan.windows_per_epoch || (step != progress.step && !is_other_text)) {
+    refuse(ExitCode::bad_data,
+           fmt::format("it says epoch {}, window {}, step {}; an epoch has {} windows here",
+                       progress.epoch + 1, progress.window, progress.step, plan.windows_per_epoch),
+           "give the checkpoint of a run on this text");
+  }
 }
 
 void load_parameters(Session& session, const std::optional<CheckpointFile>& file, Backend& backend,

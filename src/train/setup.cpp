@@ -7,8 +7,10 @@
 #include <span>
 
 #include "ptb_dist/base/version.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/parameters_file.hpp"
 #include "ptb_dist/io/run_directory.hpp"
+#include "ptb_dist/train/restart.hpp"
 
 namespace ptb {
 namespace {
@@ -33,6 +35,21 @@ void check_words_fit(const Corpus& corpus, const Config& config) {
                                 .where = fmt::format("vocab_size = {}", config.vocab_size),
                                 .why = fmt::format("the corpus has {} words", corpus.words.size()),
                                 .remedy = "raise --vocab-size"});
+}
+
+// A checkpoint says more than its parameters: what they are worth nothing without.
+void check_is_of_this_model(const Config& config, const Corpus& corpus) {
+  if (!looks_like_a_checkpoint(config.init_from)) return;
+  const CheckpointFile file(config.init_from);
+  check_vocabulary(file, corpus);
+  const double forget_bias = file.info().config.forget_bias;
+  if (forget_bias == config.forget_bias) return;
+  throw Error(ExitCode::usage,
+              {.what = "--init-from",
+               .where = config.init_from,
+               .why = fmt::format("it was trained with forget_bias {}, this run has {}",
+                                  forget_bias, config.forget_bias),
+               .remedy = fmt::format("give --forget-bias {}", forget_bias)});
 }
 
 }  // namespace
@@ -102,13 +119,16 @@ ResolvedConfig repeatable(const ResolvedConfig& config) {
   return result;
 }
 
-void set_initial_parameters(Session& session, const Config& config, Backend& backend,
-                            Parameters& parameters) {
+void set_initial_parameters(Session& session, const Config& config, const Corpus& corpus,
+                            Backend& backend, Parameters& parameters) {
   if (config.init_from.empty()) {
     parameters.initialise(backend, config.init_scale, static_cast<std::uint64_t>(config.seed));
     return;
   }
-  session.on_root([&] { load_parameters(config.init_from, backend, parameters); });
+  session.on_root([&] {
+    check_is_of_this_model(config, corpus);
+    load_parameters(config.init_from, backend, parameters);
+  });
   share_parameters(session, backend, parameters);
 }
 

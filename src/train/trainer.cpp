@@ -90,19 +90,8 @@ EvaluatorParts Trainer::evaluator_parts(int rank) {
 }
 
 void Trainer::go_on(const Progress& progress, const HostState& state) {
-  const bool is_beyond = progress.epoch > plan_.epochs ||
-                         (progress.epoch == plan_.epochs && progress.window > 0) ||
-                         progress.window > plan_.windows_per_epoch;
-  if (is_beyond) {
-    throw AgreedError(
-        ExitCode::bad_data,
-        {.what = "the checkpoint lies beyond the end of this run",
-         .why = fmt::format("it has done {} epochs and {} windows; this run has {} epochs of {} "
-                            "windows",
-                            progress.epoch, progress.window, plan_.epochs, plan_.windows_per_epoch),
-         .remedy = "raise --epochs"});
-  }
   progress_ = progress;
+  saved_ = progress;
   for (LaneGroup& group : groups_) {
     upload_lanes(backend_, group.state.h, state.h, group.lanes);
     upload_lanes(backend_, group.state.c, state.c, group.lanes);
@@ -135,9 +124,8 @@ void Trainer::begin_epoch() {
   report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
 }
 
-// The end is saved even where nothing has changed since the last save: it may be of another step.
 Trainer::End Trainer::leave(End end) {
-  save(false);
+  if (saved_ != progress_) save(false);
   checkpointer_.finish();
   if (end == End::at_max_windows) {
     report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
@@ -233,7 +221,7 @@ void Trainer::pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>
 
 // Into the slab that takes the sum; the others have none to add.
 void Trainer::add_wishes() {
-  const std::array wishes{is_stop_requested() ? 1.0 : 0.0, checkpointer_.is_wanted() ? 1.0 : 0.0};
+  const std::array wishes{is_stop_requested() ? 1.0 : 0.0, checkpointer_.poll() ? 1.0 : 0.0};
   backend_.upload(slabs_.front().sums.slice(1, 2), std::as_bytes(std::span(wishes)));
 }
 
@@ -247,7 +235,10 @@ Trainer::StepResult Trainer::last_result() {
           .is_save_wanted = sums[2] > 0};
 }
 
-void Trainer::save(bool is_best) { checkpointer_.save(progress_, groups_, is_best); }
+void Trainer::save(bool is_best) {
+  checkpointer_.save(progress_, groups_, is_best);
+  saved_ = progress_;
+}
 
 bool Trainer::finish_epoch() {
   faults_.at(Fault::Phase::validation, progress_.step);
@@ -291,7 +282,9 @@ bool Trainer::test(const char* weights, int epoch) {
   return true;
 }
 
-bool Trainer::test_best() { return test("best", progress_.best_epoch()); }
+Trainer::End Trainer::test_best() {
+  return test("best", progress_.best_epoch()) ? End::finished : leave(End::stopped);
+}
 
 // Every rank has the same sums, so every rank leaves at the same place.
 AgreedError Trainer::diverged(const std::string& when, const std::string& why) const {

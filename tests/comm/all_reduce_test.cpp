@@ -1,4 +1,5 @@
-// The sum over ranks by closed form, its bits, and its order. Run with 1, 2, 3 and 5 ranks.
+// The sum over ranks by closed form, its bits, and its order. Run with 1, 2, 3, 4 and 5 ranks,
+// the tree with 8.
 #define BOOST_TEST_MODULE comm
 #include <unistd.h>
 

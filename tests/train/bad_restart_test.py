@@ -168,13 +168,33 @@ class BadRestart(program.TestCase):
                                                            for path in self.files})
 
     def test_beyond_the_end(self):
-        self.refused(BAD_DATA, ["beyond the end", "--epochs"], "--resume", "auto", "--epochs", "0")
+        self.refused(USAGE, ["beyond the last one, 0", "--epochs"], "--resume", "auto", "--epochs",
+                     "0")
+
+    def test_only_the_best_is_left(self):
+        for path in self.files[1:]:
+            path.unlink()
+        self.files[0].rename(self.run_dir / "checkpoints/best.h5")
+        self.refused(BAD_DATA, ["best.h5", "--fresh"], "--resume", "auto")
+        self.train([*TINY, "--resume", "run/checkpoints/best.h5", "--max-windows", "40"],
+                   run_dir=self.run_dir)
+
+    def test_parameters_from_a_checkpoint_of_another_model(self):
+        file = str(self.files[0])
+        self.refused(BAD_DATA, ["another corpus", "word "], "--init-from", file,
+                     "--synthetic-vocab", "19", "--run-dir", "new")
+        self.refused(USAGE, ["forget_bias 0", "--forget-bias"], "--init-from", file,
+                     "--forget-bias", "1", "--run-dir", "new")
+        self.train([*TINY, "--init-from", file, "--max-windows", "2"])
 
     def test_a_diff_tells_what_differs(self):
         ended = self.run_program(["checkpoint", "diff", *map(str, self.files[:2])])
         self.assertEqual(ended.status, 1, ended.err)
         self.assertIn("progress: step 10 | 20", ended.out)
         self.assertRegex(ended.out, r"/parameters/softmax/bias \[20\]: 20 of 20 values differ")
+        listed = subprocess.run(["h5ls", "-r", self.files[0]], capture_output=True, text=True)
+        for name in ("/parameters/lstm/0/kernel Dataset {8, 16}", "/state/lstm/1/c "):
+            self.assertIn(name, listed.stdout)
         ended = self.run_program(["checkpoint", "diff", *[str(self.files[0])] * 2])
         self.assertEqual((ended.status, ended.out), (0, "the files are equal, byte for byte\n"))
 

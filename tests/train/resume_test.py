@@ -56,10 +56,10 @@ class ResumeTestCase(program.TestCase):
             self.go(run_dir, ranks=ranks)
         return run_dir
 
-    def assert_same_run(self, run_dir, ranks=3):
+    def assert_same_run(self, run_dir, ranks=3, steps=(WINDOWS, 2 * WINDOWS)):
         expected = self.undisturbed(ranks)
         self.assertEqual(timeless(run_dir), timeless(expected))
-        for step in (WINDOWS, 2 * WINDOWS):
+        for step in steps:
             self.assertEqual(checkpoints(run_dir)[step].read_bytes(),
                              checkpoints(expected)[step].read_bytes(), step)
         best = [folder / "checkpoints/best.h5" for folder in (run_dir, expected)]
@@ -156,9 +156,11 @@ class Stopped(ResumeTestCase):
 
     def test_interrupted_once_and_twice(self):
         """Without mpirun, which would end the ranks after a second by itself."""
-        for fault, second, status in (("slow@0:30", False, STOPPED), ("hang@0:30", True, 130)):
+        for fault, before, second, status in (("slow@0:30", None, False, STOPPED),
+                                              ("hang@0:30", None, True, 130),
+                                              ("hang@0:31", signal.SIGUSR1, True, 130)):
             with self.subTest(fault):
-                run_dir = self.scratch / fault.partition("@")[0]
+                run_dir = self.scratch / fault.replace("slow@0:30", "slow")
                 process = subprocess.Popen(
                     [str(self.program), *RUN, "--run-dir", str(run_dir), "--inject", fault],
                     cwd=self.scratch, text=True, env=program.environment(),
@@ -166,6 +168,9 @@ class Stopped(ResumeTestCase):
                 for line in process.stderr:
                     if "injected" in line and "process" in line:
                         break
+                if before:
+                    process.send_signal(before)
+                    time.sleep(0.1)
                 process.send_signal(signal.SIGINT)
                 if second:
                     time.sleep(0.3)
@@ -174,6 +179,20 @@ class Stopped(ResumeTestCase):
                 self.assertEqual(process.returncode, status, out + err)
         self.go(self.scratch / "slow", "--resume", "auto", ranks=1)
         self.assert_same_run(self.scratch / "slow", ranks=1)
+
+    def test_a_signal_while_it_starts(self):
+        process = subprocess.Popen(
+            [str(self.program), *RUN, "--run-dir", str(self.scratch / "run")], cwd=self.scratch,
+            text=True, env=program.environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
+        caught = 0
+        while not caught & 1 << (signal.SIGUSR1 - 1):  # from its first line on
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+        process.send_signal(signal.SIGUSR1)
+        out, _ = process.communicate(timeout=50)
+        self.assertEqual(process.returncode, STOPPED, out)
+        self.assertIn("windows done: 1;", out)
 
     def test_max_windows_and_on(self):
         """In the middle of an epoch, and at its end before the validation."""
@@ -257,6 +276,30 @@ class GoneOn(ResumeTestCase):
         self.assertRegex(ended.err, r"warning: .*step-00000090\.h5.* digest .*; going on from "
                                     r".*step-00000080\.h5 instead")
         self.assert_same_run(run_dir)
+
+    def test_from_the_best_in_its_own_run(self):
+        """The path that is left is set aside as a whole, and does not come back."""
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--epochs", "1", ranks=1)
+        best = run_dir / "checkpoints/best.h5"
+        wild = ["--override", "learning_rate,max_grad_norm", "--learning-rate", "20",
+                "--max-grad-norm", "50"]
+        self.go(run_dir, "--resume", "auto", *wild, ranks=1)
+        flags = ["--learning-rate", "1", "--max-grad-norm", "5", "--keep-checkpoints", "2"]
+        self.go(run_dir, "--resume", str(best), *flags, "--inject", "kill@0:175", ranks=1,
+                status=-signal.SIGKILL)
+        self.assertEqual(sorted(checkpoints(run_dir)), [142, 160])
+        ended = self.go(run_dir, "--resume", "auto", *flags, ranks=1)
+        self.assertIn("window 18, step 160", ended.out)
+        self.assert_same_run(run_dir, ranks=1, steps=(2 * WINDOWS,))
+
+    def test_a_best_that_a_kill_has_prevented_is_made_good(self):
+        run_dir = self.scratch / "run"
+        self.go(run_dir, "--epochs", "1", ranks=1)
+        best = run_dir / "checkpoints/best.h5"
+        best.unlink()
+        self.go(run_dir, "--epochs", "1", "--resume", "auto", ranks=1)
+        self.assertEqual(best.read_bytes(), checkpoints(run_dir)[WINDOWS].read_bytes())
 
     def test_old_checkpoints_are_removed(self):
         run_dir = self.scratch / "run"

@@ -23,7 +23,7 @@ def main():
     program.add_arguments(parser)
     parser.add_argument("--ranks", default="1,2,4,8", help="the first is what the others must equal")
     parser.add_argument("--ptb", action="store_true", help="not the small model, but as the flags say")
-    parser.add_argument("--seconds", type=float, default=50, help="a run may take")
+    parser.add_argument("--seconds", type=float, help="a run may take; default 50, or 3600 with --ptb")
     parser.add_argument("--expect-failure", action="store_true")
     parser.add_argument("flags", nargs="*")
     args = parser.parse_args()
@@ -38,7 +38,8 @@ def main():
         for ranks in map(int, args.ranks.split(",")):
             run_dir = pathlib.Path(folder, str(ranks))
             metrics = program.train([*data, *args.flags], run_dir, args.program, ranks=ranks,
-                                    mpirun=args.mpirun, timeout=args.seconds)
+                                    mpirun=args.mpirun,
+                                    timeout=args.seconds or (3600 if args.ptb else 50))
             last = sorted((run_dir / "checkpoints").glob("g*.h5"))[-1]
             found = [path.read_bytes() for path in (last, run_dir / "checkpoints/best.h5")]
             expected = expected or found

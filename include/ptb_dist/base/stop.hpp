@@ -7,8 +7,10 @@
 namespace ptb {
 
 // From now on SIGUSR1, SIGTERM and SIGINT only set the flag; a second SIGINT ends the process at
-// once with 130. Called once, before the threads of the run begin.
+// once with 130. Called first of all, so that a signal in the first second is a wish like any other.
 void catch_stop_signals();
+// Undoes it where nothing is trained: a signal that came ends the process now.
+void release_stop_signals();
 
 // Whether one of them came.
 bool is_stop_requested();

@@ -23,9 +23,9 @@ class Communicator {
 
   // Enqueues the sum over ranks of `part`, in place, to begin when `ready` has happened; the same
   // bits on every rank, in an order of additions fixed by the number of ranks and of elements, or
-  // along the tree of SumOrder::tree. All
-  // ranks call it with the same sizes in the same order; 0 elements are fine. The part must not be
-  // touched until wait() is called on what is returned. `what` names it if a deadline is missed.
+  // along the tree of SumOrder::tree. All ranks call it with the same sizes in the same order; 0
+  // elements are fine. The part must not be touched until wait() is called on what is returned.
+  // `what` names it if a deadline is missed.
   virtual Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) = 0;
 
   // Makes later work of the backend wait for the sum. Error 70 when the session's deadline passes.

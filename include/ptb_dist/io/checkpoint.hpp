@@ -48,9 +48,9 @@ struct Progress {
 
 // What the text is, so that a run is not continued on another.
 struct CorpusIdentity {
-  std::vector<std::string> words{};        // vocabulary, by id
-  std::array<std::int64_t, 3> tokens{};    // by Split
-  std::array<std::string, 3> digests{};    // XXH3-128 of the ids (i32, little endian), by Split
+  std::vector<std::string> words{};      // vocabulary, by id
+  std::array<std::int64_t, 3> tokens{};  // by Split
+  std::array<std::string, 3> digests{};  // XXH3-128 of the ids (i32, little endian), by Split
 
   bool operator==(const CorpusIdentity&) const = default;
 };
@@ -68,7 +68,7 @@ struct CheckpointInfo {
                     // batch; the others have their defaults
   CorpusIdentity corpus{};
   Progress progress{};
-  ExactClass exact_class{};  // of the stretch that was run last
+  ExactClass exact_class{};             // of the stretch that was run last
   ElementType real = ElementType::f32;  // of all tensors
 
   ModelShape shape() const;

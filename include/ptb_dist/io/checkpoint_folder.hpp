@@ -37,6 +37,8 @@ class CheckpointFolder {
   // Makes the folder, and removes temporary files of processes of this host that are gone. Error
   // 74.
   void prepare() const;
+  // On its disk, as far as can be known.
+  std::int64_t free_bytes() const;
   // Complete or absent, replacing one of the same name (io/file.hpp). Error 74.
   void write(const std::filesystem::path& file, std::span<const std::byte> bytes) const;
   // Removes all but the newest `keep`, the oldest first. Error 74.

@@ -52,7 +52,7 @@ struct EpochRecord {
   Perplexity train, valid;
   double seconds = 0;  // training
   double valid_seconds = 0;
-  double words_per_second = 0;
+  double words_per_second = 0;  // not finite: none of the epoch was trained by this process
 };
 
 struct TestRecord {

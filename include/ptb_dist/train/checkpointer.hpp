@@ -35,7 +35,8 @@ class Checkpointer {
   // Nothing is saved before begin(). All arguments outlive the checkpointer.
   Checkpointer(Session& session, Backend& backend, const Parameters& parameters, Report& report,
                Faults& faults);
-  // Waits for a save under way; what it threw is lost.
+  // Waits for a save under way; what it threw is lost. Ends the job with 74 if the disk takes longer
+  // than the session's deadline.
   ~Checkpointer();
   Checkpointer(const Checkpointer&) = delete;
   Checkpointer& operator=(const Checkpointer&) = delete;
@@ -43,12 +44,14 @@ class Checkpointer {
   // Of rank 0 alone.
   void begin(SavePlace place);
 
-  // Whether rank 0 wants to save now: the time has come, or the last save has failed, which the
-  // next one tells to all. Says what has been saved meanwhile. False on other ranks.
-  bool is_wanted();
+  // Tells of a save that is over; whether rank 0 wants to save now: the time has come, or the last
+  // save has failed, which the next one tells to all. While one is under way it does not. False on
+  // other ranks.
+  bool poll();
 
   // Saves the run as it is between two windows, with the state of this rank's groups. The file is
-  // also best.h5 if `is_best`. Waits for the save before, and throws what that threw. Collective.
+  // also best.h5 if `is_best`. Waits for the save before, and throws what that threw; error 74 if the
+  // disk does not take it within the session's deadline. Collective.
   void save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best);
   // Waits until what was saved last is on the disk. Collective.
   void finish();
@@ -64,6 +67,7 @@ class Checkpointer {
     double waited = 0;  // seconds that training stood still for it
   };
   void write(Save save);
+  bool is_over(Session::Seconds patience) const;
   void collect();
   void join();
 

@@ -9,6 +9,7 @@
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/run_directory.hpp"
+#include "ptb_dist/train/plan.hpp"
 
 namespace ptb {
 
@@ -24,8 +25,9 @@ ExactClass exact_class_of(Session& session, const JobClass& job);
 
 struct Restart {
   Progress progress{};
-  HostState state{};     // of all global lanes, of the backend's Real
-  int global_lanes = 0;  // the checkpoint's, which the run keeps
+  HostState state{};           // of all global lanes, of the backend's Real
+  int global_lanes = 0;        // the checkpoint's, which the run keeps
+  bool is_other_text = false;  // as --override data allows
 
   // Of root alone.
   std::optional<CheckpointFile> file{};
@@ -42,11 +44,15 @@ struct RunIdentity {
 
 // As --resume says: the given checkpoint, or the newest good one of `directory` (root's, if it is
 // there). Nothing if there is none: a fresh start. AgreedError 65 if all that are there are bad
-// (each is named with its reason) or of another corpus, 2 if mathematical keys differ that
-// --override does not name, 74 if a file cannot be read. Collective.
+// or cannot be read (each is named with its reason), or of another corpus; 2 if mathematical keys
+// differ that --override does not name; 74 if the given file cannot be read. Collective.
 std::optional<Restart> find_restart(Session& session, const CommandLine& line,
                                     const std::optional<RunDirectory>& directory,
                                     const RunIdentity& run);
+
+// AgreedError 2 if the place lies beyond the run's epochs, 65 if its numbers contradict each other or
+// the windows of an epoch; if the text is another one on request, they may.
+void check_place(const Progress& progress, const Plan& plan, bool is_other_text);
 
 // Error 65 if the words of the corpus are not the checkpoint's. Of root alone.
 void check_vocabulary(const CheckpointFile& file, const Corpus& corpus);

@@ -33,9 +33,10 @@ Corpus agreed_corpus(Session& session, const Config& config);
 // or the working folder said is spelt out, and its own folder is not in it. Of this rank alone.
 ResolvedConfig repeatable(const ResolvedConfig& config);
 
-// From config.init_from, which rank 0 reads, else random by config.seed.
-void set_initial_parameters(Session& session, const Config& config, Backend& backend,
-                            Parameters& parameters);
+// From config.init_from, which rank 0 reads, else random by config.seed. A checkpoint must be of the
+// corpus' vocabulary (65) and of the same forget_bias (2).
+void set_initial_parameters(Session& session, const Config& config, const Corpus& corpus,
+                            Backend& backend, Parameters& parameters);
 
 // Root's parameters to every rank.
 void share_parameters(Session& session, Backend& backend, Parameters& parameters);

@@ -49,8 +49,8 @@ class Trainer {
  public:
   explicit Trainer(const TrainerParts& parts);
 
-  // Goes on from a checkpoint: its parameters are loaded already, `state` is of all global lanes and
-  // of the backend's Real. AgreedError 65 if it lies beyond this run's epochs.
+  // Goes on from a checkpoint that fits (restart.hpp): its parameters are loaded already, `state` is
+  // of all global lanes and of the backend's Real.
   void go_on(const Progress& progress, const HostState& state);
 
   enum class End {
@@ -64,8 +64,7 @@ class Trainer {
   End run(std::optional<std::int64_t> max_windows);
 
   // Tests the parameters that are loaded, those of the best epoch: run() tested the last ones.
-  // False if a signal came.
-  bool test_best();
+  End test_best();
   const Progress& progress() const { return progress_; }
 
  private:
@@ -119,7 +118,8 @@ class Trainer {
   std::vector<Slab> slabs_;        // the first takes the sum
 
   Progress progress_;
-  std::int64_t last_step_ = 0;  // windows of the run to do
+  std::optional<Progress> saved_;  // of the last checkpoint
+  std::int64_t last_step_ = 0;     // windows of the run to do
   // Training time of this epoch, as far as this process has run it.
   double seconds_ = 0;
   int timed_windows_ = 0;
