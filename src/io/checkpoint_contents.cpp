@@ -1,17 +1,14 @@
 #include "io/checkpoint_contents.hpp"
 
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
 #include <limits>
 #include <span>
 #include <string_view>
 
-#include "io/digest.hpp"
+#include "io/checkpoint_check.hpp"
 #include "io/hdf5_attribute.hpp"
 #include "io/hdf5_dataset.hpp"
-#include "ptb_dist/base/random.hpp"
 
 namespace ptb {
 namespace {
@@ -23,10 +20,8 @@ using hdf5::Subject;
 constexpr const char* kGateOrder = "i j f o";
 
 Handle create_group(hid_t file, const std::string& name, const Subject& subject) {
-  const Handle creation(checked(H5Pcreate(H5P_GROUP_CREATE), subject, "add it"), H5Pclose);
-  checked(H5Pset_obj_track_times(creation, false), subject, "add it");
-  return Handle(checked(H5Gcreate2(file, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT), subject,
-                        "add it"),
+  return Handle(checked(H5Gcreate2(file, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+                        subject, "add it"),
                 H5Gclose);
 }
 
@@ -45,12 +40,6 @@ void write_config(hid_t file, const Config& config, const Subject& subject) {
   }
 }
 
-void check_range(const Key& key, double value, const std::string& shown, const Subject& subject) {
-  const bool is_high_enough = key.low_is_open ? value > key.low : value >= key.low;
-  if (is_high_enough && value <= key.high) return;  // not of NaN
-  throw subject.error(fmt::format("{} is {}, and not {}", key.name, shown, key.allowed()));
-}
-
 Config read_config(hid_t file, const Subject& of_file) {
   const Subject subject = of_file.at("/config");
   const Handle group = hdf5::open_object(file, "/config", H5I_GROUP, subject);
@@ -58,12 +47,10 @@ Config read_config(hid_t file, const Subject& of_file) {
   for (const Key& key : config_schema()) {
     if (!key.is_mathematical) continue;
     if (const auto* real = std::get_if<double Config::*>(&key.member)) {
-      config.** real = hdf5::read_real(group, key.name, subject);
-      check_range(key, config.**real, fmt::format("{}", config.**real), subject);
+      config.*(*real) = hdf5::read_real(group, key.name, subject);
     } else {
-      const auto whole = std::get<std::int64_t Config::*>(key.member);
-      config.*whole = hdf5::read_integer(group, key.name, subject);
-      check_range(key, static_cast<double>(config.*whole), std::to_string(config.*whole), subject);
+      config.*std::get<std::int64_t Config::*>(key.member) =
+          hdf5::read_integer(group, key.name, subject);
     }
   }
   return config;
@@ -103,29 +90,25 @@ void write_progress(hid_t file, const Progress& progress, const Subject& subject
   }
 }
 
-std::int64_t read_count(hid_t group, const std::string& name, std::int64_t most,
-                        const Subject& subject) {
-  const std::int64_t count = hdf5::read_integer(group, name, subject);
-  if (count < 0 || count > most) {
-    throw subject.error(fmt::format("{} is {}, and not from 0 to {}", name, count, most));
+int read_int(hid_t group, const std::string& name, const Subject& subject) {
+  const std::int64_t value = hdf5::read_integer(group, name, subject);
+  if (value < std::numeric_limits<int>::min() || value > std::numeric_limits<int>::max()) {
+    throw subject.error(fmt::format("{} is {}", name, value));
   }
-  return count;
+  return static_cast<int>(value);
 }
 
-void read_history(hid_t file, Progress& progress, std::size_t file_bytes, const Subject& of_file) {
-  const Shape shape{progress.epoch};
+void read_history(hid_t file, std::vector<EpochResult>& history, const Subject& of_file) {
+  const Shape shape{static_cast<std::int64_t>(history.size())};  // [E]
+  std::vector<double> column(history.size());
   for (const auto& [name, member] : kHistory) {
     const Subject subject = of_file.at(name);
-    if (static_cast<std::size_t>(progress.epoch) > file_bytes / sizeof(double)) {
-      throw subject.error(fmt::format("cannot hold {} epochs", progress.epoch));
-    }
-    const auto bytes = hdf5::read_reals(file, name, shape, hdf5::plain(ElementType::f64),
-                                        ElementType::f64, subject);
-    progress.history.resize(static_cast<std::size_t>(progress.epoch));
-    const auto* const column = reinterpret_cast<const double*>(bytes.data());
-    for (std::size_t e = 0; e < progress.history.size(); ++e) {
-      if (column[e] < 0) throw subject.error(fmt::format("the value at [{}] is {}", e, column[e]));
-      progress.history[e].*member = column[e];
+    const Handle dataset = hdf5::open_object(file, name, H5I_DATASET, subject);
+    hdf5::check_dataset(dataset, shape, hdf5::plain(ElementType::f64), subject);
+    hdf5::read_dataset(dataset, ElementType::f64, std::as_writable_bytes(std::span(column)),
+                       subject);
+    for (std::size_t epoch = 0; epoch < column.size(); ++epoch) {
+      history[epoch].*member = column[epoch];
     }
   }
 }
@@ -133,22 +116,18 @@ void read_history(hid_t file, Progress& progress, std::size_t file_bytes, const 
 Progress read_progress(hid_t file, std::size_t file_bytes, const Subject& of_file) {
   const Subject subject = of_file.at("/progress");
   const Handle group = hdf5::open_object(file, "/progress", H5I_GROUP, subject);
-  constexpr std::int64_t kAny = std::numeric_limits<std::int64_t>::max();
   Progress progress;
-  progress.epoch = static_cast<int>(read_count(group, "epoch", kMaxEpochs, subject));
-  progress.step = read_count(group, "step", kAny, subject);
-  progress.window = static_cast<int>(
-      read_count(group, "window",
-                 std::min<std::int64_t>(progress.step, std::numeric_limits<int>::max()), subject));
+  progress.epoch = read_int(group, "epoch", subject);
+  progress.window = read_int(group, "window", subject);
+  progress.step = hdf5::read_integer(group, "step", subject);
   progress.cross_entropy = hdf5::read_real(group, "cross_entropy", subject);
-  if (!std::isfinite(progress.cross_entropy)) {
-    throw subject.error(fmt::format("cross_entropy is {}", progress.cross_entropy));
-  }
-  read_history(file, progress, file_bytes, of_file);
+  check_counts(progress, file_bytes, of_file);
+  progress.history.resize(static_cast<std::size_t>(progress.epoch));
+  read_history(file, progress.history, of_file);
   return progress;
 }
 
-// --- /vocabulary: one run of bytes, each word followed by a line feed ------------------------------
+// --- /vocabulary: one run of bytes, each word followed by a line feed ----------------------------
 // HDF5's own texts are either padded to the longest or references into a heap.
 
 std::string split_attribute(std::size_t split, const char* what) {
@@ -171,34 +150,18 @@ void write_corpus(hid_t file, const CorpusIdentity& corpus, const Subject& subje
   }
 }
 
-std::vector<std::string> words_of(std::string_view text, std::int64_t most,
-                                  const Subject& subject) {
+std::vector<std::string> words_of(std::string_view text, const Subject& subject) {
   std::vector<std::string> words;
   while (!text.empty()) {
     const std::size_t end = text.find('\n');
-    if (end == 0 || end == std::string_view::npos) {
-      throw subject.error(
-          fmt::format("word {} is {}", words.size(), end == 0 ? "empty" : "without its line feed"));
-    }
-    if (static_cast<std::int64_t>(words.size()) == most) {
-      throw subject.error(fmt::format("has more words than vocab_size, which is {}", most));
-    }
+    if (end == std::string_view::npos) throw subject.error("its last word has no line feed");
     words.emplace_back(text.substr(0, end));
     text.remove_prefix(end + 1);
   }
   return words;
 }
 
-std::string read_digest(hid_t dataset, const std::string& name, const Subject& subject) {
-  const std::string digest = hdf5::read_text(dataset, name, subject);
-  const bool is_digest = digest.size() == kDigestDigits &&
-                         digest.find_first_not_of("0123456789abcdef") == std::string::npos;
-  if (!is_digest) throw subject.error(fmt::format("attribute {} is no digest", name));
-  return digest;
-}
-
-CorpusIdentity read_corpus_identity(hid_t file, std::int64_t vocab_size, std::size_t file_bytes,
-                                    const Subject& of_file) {
+CorpusIdentity read_corpus_identity(hid_t file, std::size_t file_bytes, const Subject& of_file) {
   const Subject subject = of_file.at("/vocabulary");
   const Handle dataset = hdf5::open_object(file, "/vocabulary", H5I_DATASET, subject);
   const std::int64_t length = hdf5::length_of(dataset, subject);
@@ -208,11 +171,10 @@ CorpusIdentity read_corpus_identity(hid_t file, std::int64_t vocab_size, std::si
   hdf5::check_dataset(dataset, {length}, hdf5::plain(ElementType::u8), subject);
   std::string text(static_cast<std::size_t>(length), '\0');
   hdf5::read_dataset(dataset, ElementType::u8, std::as_writable_bytes(std::span(text)), subject);
-  CorpusIdentity corpus{.words = words_of(text, vocab_size, subject)};
+  CorpusIdentity corpus{.words = words_of(text, subject)};
   for (std::size_t split = 0; split < kSplitNames.size(); ++split) {
-    corpus.tokens[split] = read_count(dataset, split_attribute(split, "tokens"),
-                                      std::numeric_limits<std::int32_t>::max(), subject);
-    corpus.digests[split] = read_digest(dataset, split_attribute(split, "xxh3_128"), subject);
+    corpus.tokens[split] = hdf5::read_integer(dataset, split_attribute(split, "tokens"), subject);
+    corpus.digests[split] = hdf5::read_text(dataset, split_attribute(split, "xxh3_128"), subject);
   }
   return corpus;
 }
@@ -267,30 +229,33 @@ ElementType read_real_type(hid_t file, const Subject& of_file) {
   return H5Tequal(type, H5T_IEEE_F64LE) > 0 ? ElementType::f64 : ElementType::f32;
 }
 
-// That memory for the tensors is not more than the file's size explains.
-void check_size(const CheckpointInfo& info, std::size_t file_bytes, const Subject& subject) {
-  const ModelShape shape = info.shape();
-  const std::int64_t elements = ParameterTable(shape).elements() +
-                                2 * shape.num_layers * info.config.batch_size * shape.hidden_size;
-  const double needed = static_cast<double>(elements) * static_cast<double>(size_of(info.real));
-  if (needed <= static_cast<double>(file_bytes)) return;
-  throw subject.at("/config").error(
-      fmt::format("its model takes {:.0f} bytes, the whole file has {}", needed, file_bytes));
+std::vector<std::int64_t> read_places(hid_t file, const CheckpointInfo& info,
+                                      const Subject& of_file) {
+  std::vector<std::int64_t> places;
+  for (const auto& [name, shape] : tensors_of(info)) {
+    const Subject subject = of_file.at(name);
+    const Handle dataset = hdf5::open_object(file, name, H5I_DATASET, subject);
+    hdf5::check_dataset(dataset, shape, hdf5::plain(info.real), subject);
+    places.push_back(hdf5::offset_of(dataset, subject));
+  }
+  return places;
 }
 
 }  // namespace
 
-std::string state_name(int layer, char which) {
-  return fmt::format("/state/lstm/{}/{}", layer, which);
+std::vector<CheckpointFile::TensorName> tensors_of(const CheckpointInfo& info) {
+  std::vector<CheckpointFile::TensorName> result;
+  const ParameterTable table(info.shape());
+  for (const ParameterInfo& entry : table.entries()) result.push_back({entry.name, entry.shape});
+  const Shape state{info.config.batch_size, info.config.hidden_size};  // [B,H]
+  for (int layer = 0; layer < info.config.num_layers; ++layer) {
+    for (const char which : {'h', 'c'}) result.push_back({state_name(layer, which), state});
+  }
+  return result;
 }
 
-void check_can_be_saved(std::span<const std::byte> values, ElementType real, const Shape& shape,
-                        const std::string& name) {
-  hdf5::check_is_finite(values, real, shape,
-                        {.code = ExitCode::diverged,
-                         .what = "no checkpoint of values that are not finite",
-                         .where = name,
-                         .remedy = "lower the learning rate or max_grad_norm"});
+std::string state_name(int layer, char which) {
+  return fmt::format("/state/lstm/{}/{}", layer, which);
 }
 
 void write_contents(hid_t file, const CheckpointInfo& info, const Subject& subject) {
@@ -300,15 +265,18 @@ void write_contents(hid_t file, const CheckpointInfo& info, const Subject& subje
   write_corpus(file, info.corpus, subject.at("/vocabulary"));
 }
 
-CheckpointInfo read_contents(hid_t file, std::size_t file_bytes, const Subject& subject) {
-  CheckpointInfo info;
+CheckpointContents read_contents(hid_t file, std::size_t file_bytes, const Subject& subject) {
+  CheckpointContents contents;
+  CheckpointInfo& info = contents.info;
   info.exact_class = read_root(file, subject);
   info.config = read_config(file, subject);
+  check_config(info.config, subject);
   info.real = read_real_type(file, subject);
   check_size(info, file_bytes, subject);
   info.progress = read_progress(file, file_bytes, subject);
-  info.corpus = read_corpus_identity(file, info.config.vocab_size, file_bytes, subject);
-  return info;
+  info.corpus = read_corpus_identity(file, file_bytes, subject);
+  contents.places = read_places(file, info, subject);
+  return contents;
 }
 
 }  // namespace ptb

@@ -1,27 +1,34 @@
-// All of a checkpoint but the values of its tensors, as objects of the HDF5 file: each part is
-// written and read by mates that stand together, so that a name has one place.
+// A checkpoint as objects of an HDF5 file: each part is written and read by mates that stand
+// together, so that a name has one place. Read only in a child (io/guarded.hpp).
 #pragma once
 
 #include <cstddef>
-#include <span>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "io/hdf5_api.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 
 namespace ptb {
 
-// Where h and c of a layer are: "/state/lstm/0/h".
+// What HDF5 says of a file: all but the values of the tensors, and where those are.
+struct CheckpointContents {
+  CheckpointInfo info{};
+  std::vector<std::int64_t> places{};  // of tensors_of(info), in bytes of the file
+};
+
+// Parameters in the order of their table, then h and c of each layer.
+std::vector<CheckpointFile::TensorName> tensors_of(const CheckpointInfo& info);
+// Where h or c of a layer is: "/state/lstm/0/h".
 std::string state_name(int layer, char which);
 
-// Error 76 for reals that are not finite: a file with one would be found bad when it is needed.
-void check_can_be_saved(std::span<const std::byte> values, ElementType real, const Shape& shape,
-                        const std::string& name);
-
+// All but the tensors.
 void write_contents(hid_t file, const CheckpointInfo& info, const hdf5::Subject& subject);
 
-// Checked for all that can be known without the values of the tensors; `file_bytes` bounds what is
-// allocated. The subject's error, which names the object.
-CheckpointInfo read_contents(hid_t file, std::size_t file_bytes, const hdf5::Subject& subject);
+// `file_bytes` bounds what is allocated. The subject's error, which names the object, if anything
+// is missing or not stored as it must be. What the values are is for check_contents to judge; only
+// those that shapes follow from are looked at here.
+CheckpointContents read_contents(hid_t file, std::size_t file_bytes, const hdf5::Subject& subject);
 
 }  // namespace ptb

@@ -1,8 +1,8 @@
 // From a run's state to the bytes of a checkpoint.
 #include <algorithm>
 
+#include "io/checkpoint_check.hpp"
 #include "io/checkpoint_contents.hpp"
-#include "io/digest.hpp"
 #include "io/hdf5_dataset.hpp"
 #include "io/hdf5_image.hpp"
 #include "io/user_block.hpp"

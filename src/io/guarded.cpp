@@ -12,11 +12,14 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <new>
 #include <optional>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "io/file.hpp"
 
@@ -25,9 +28,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The child's last words: this, or a line with an exit code and the lines of an Error.
-constexpr const char* kAllIsWell = "well";
-constexpr const char* kTakesTooLong = "reading it takes longer than its size explains";
+// How the child ends that has said a result; after an Error it ends with the Error's code. Neither
+// 0 nor 1, with which a library or a sanitizer ends a process, is among them.
+constexpr int kResult = 100;
+constexpr const char* kTakesTooMuch = "reading it takes longer than its size explains";
 // A child that waits for ever uses no processor time; on a busy machine it may get little.
 constexpr int kPatience = 10;
 
@@ -63,35 +67,38 @@ void confine(GuardLimits limits) {
   if (nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
 }
 
-std::string last_words(const hdf5::Subject& subject, const std::function<void()>& work) {
-  const auto words = [](const Error& error) {
-    return fmt::format("{}\n{}", static_cast<int>(error.code()), error.what());
+// What is said through the pipe, and how the child then ends.
+std::pair<int, std::string> outcome_of(const std::function<std::string()>& work,
+                                       const hdf5::Subject& subject) {
+  const auto failed = [](const Error& error) {
+    return std::pair(static_cast<int>(error.code()), std::string(error.what()));
   };
   try {
-    work();
-    return kAllIsWell;
+    return {kResult, work()};
   } catch (const Error& error) {
-    return words(error);
+    return failed(error);
   } catch (const std::bad_alloc&) {
-    return words(subject.error("reading it takes more memory than its size explains"));
+    return failed(subject.error("reading it takes more memory than its size explains"));
   } catch (const std::exception& error) {
-    return words(subject.error(error.what()));
+    return failed(subject.error(error.what()));
   }
 }
 
 [[noreturn]] void be_child(int pipe_end, const hdf5::Subject& subject, GuardLimits limits,
-                           const std::function<void()>& work) {
+                           const std::function<std::string()>& work) {
   confine(limits);
-  const std::string words = last_words(subject, work);
-  write_all(pipe_end, std::as_bytes(std::span(words)));
-  ::_exit(0);  // what runs at exit, MPI's part too, is for the process itself
+  const auto [ending, words] = outcome_of(work, subject);
+  if (write_all(pipe_end, std::as_bytes(std::span(words))) != 0) std::abort();
+  ::_exit(ending);  // what runs at exit, MPI's part too, is for the process itself
 }
 
-// All that comes through the pipe until its other end is closed; nothing if the time is over.
-std::optional<std::string> read_until(const FileDescriptor& pipe, Clock::time_point deadline) {
+// All that comes through the pipe until its other end is closed; nothing if that takes too long or
+// is too much.
+std::optional<std::string> read_until(const FileDescriptor& pipe, Clock::time_point deadline,
+                                      std::size_t most) {
   std::string words;
-  std::array<char, 4096> piece{};
-  for (;;) {
+  std::vector<char> piece(std::size_t{64} << 10);  // as much as a pipe holds
+  while (words.size() <= most) {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
     if (left <= 0) return std::nullopt;
@@ -102,27 +109,44 @@ std::optional<std::string> read_until(const FileDescriptor& pipe, Clock::time_po
     if (got <= 0) return words;
     words.append(piece.data(), static_cast<std::size_t>(got));
   }
+  return std::nullopt;
 }
 
-int wait_for(pid_t child) {
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+// Never outlives the call that made it.
+class Child {
+ public:
+  explicit Child(pid_t process) : process_(process) {}
+  ~Child() {
+    if (is_running_) ::kill(process_, SIGKILL);
+    wait();
   }
-  return status;
-}
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
 
-// Throws what the child threw, or what its end means.
-void judge(const std::string& words, int status, const hdf5::Subject& subject) {
-  if (words == kAllIsWell) return;
-  const std::size_t line_end = words.find('\n');
-  if (line_end != std::string::npos) {
-    throw Error(static_cast<ExitCode>(std::stoi(words)), {.what = words.substr(line_end + 1)});
+  // How it ended.
+  int wait() {
+    while (is_running_ && ::waitpid(process_, &status_, 0) < 0 && errno == EINTR) {
+    }
+    is_running_ = false;
+    return status_;
   }
-  if (!WIFSIGNALED(status)) throw subject.error("reading it ends the process");
+
+ private:
+  pid_t process_;
+  bool is_running_ = true;
+  int status_ = 0;
+};
+
+// Throws unless the child ended with a result.
+void judge(int status, const std::string& words, const hdf5::Subject& subject) {
+  const int ending = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+  if (ending == kResult) return;
+  if (ending > 1) throw Error(static_cast<ExitCode>(ending), {.what = words});
+  if (WIFEXITED(status)) throw subject.error("reading it ended the process");
   const int number = WTERMSIG(status);
-  if (number == SIGXCPU) throw subject.error(kTakesTooLong);
+  if (number == SIGXCPU) throw subject.error(kTakesTooMuch);
   throw subject.error(
-      fmt::format("reading it ends in SIG{} in the HDF5 library", ::sigabbrev_np(number)));
+      fmt::format("reading it ended by SIG{} in the HDF5 library", ::sigabbrev_np(number)));
 }
 
 Error no_child(int error_number) {
@@ -140,22 +164,22 @@ GuardLimits GuardLimits::for_bytes(std::size_t bytes) {
           .seconds = 5 + static_cast<int>(bytes / kBytesPerSecond)};
 }
 
-void run_guarded(const hdf5::Subject& subject, GuardLimits limits,
-                 const std::function<void()>& work) {
+std::string run_guarded(const hdf5::Subject& subject, GuardLimits limits,
+                        const std::function<std::string()>& work) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw no_child(errno);
   const FileDescriptor from(ends[0]);
   FileDescriptor to(ends[1]);
-  const pid_t child = ::fork();
-  if (child < 0) throw no_child(errno);
-  if (child == 0) be_child(to.get(), subject, limits, work);
+  const pid_t process = ::fork();
+  if (process < 0) throw no_child(errno);
+  if (process == 0) be_child(to.get(), subject, limits, work);
+  Child child(process);
   to.close();
-  const auto words =
-      read_until(from, Clock::now() + std::chrono::seconds(kPatience * limits.seconds));
-  if (!words) ::kill(child, SIGKILL);
-  const int status = wait_for(child);
-  if (!words) throw subject.error(kTakesTooLong);
-  judge(*words, status, subject);
+  const auto deadline = Clock::now() + std::chrono::seconds(kPatience * limits.seconds);
+  std::optional<std::string> words = read_until(from, deadline, limits.memory);
+  if (!words) throw subject.error(kTakesTooMuch);
+  judge(child.wait(), *words, subject);
+  return std::move(*words);
 }
 
 }  // namespace ptb

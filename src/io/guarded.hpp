@@ -1,12 +1,14 @@
-// Work that hostile input may crash or send round for ever, tried out in a child process first.
+// Work with hostile input, done in a child process.
 //
-// libhdf5 1.10 can be crashed by a file (SIGFPE and SIGSEGV have been seen), and a right digest
-// does not make a file harmless. So all that is done with a file is done on its bytes in a child,
-// which has little memory and time and no files to write; only then by the process itself.
+// libhdf5 1.10 can be crashed by a file (SIGFPE and SIGSEGV have been seen), and some files make it
+// read beyond its buffers without a crash; a right digest does not make a file harmless. So only a
+// child opens it, which has little memory and time and can write no file. What it finds comes back
+// as bytes, and is checked like any input.
 #pragma once
 
 #include <cstddef>
 #include <functional>
+#include <string>
 
 #include "io/hdf5_api.hpp"
 
@@ -20,10 +22,10 @@ struct GuardLimits {
   static GuardLimits for_bytes(std::size_t bytes);
 };
 
-// Runs `work` in a child of this process and forgets whatever it changed. An Error that it throws
-// is thrown here. If it ends in another way or takes too long the subject's error says so. Error 70
-// if there can be no child.
-void run_guarded(const hdf5::Subject& subject, GuardLimits limits,
-                 const std::function<void()>& work);
+// What `work` returns in a child of this process; whatever else it changes is forgotten. An Error
+// that it throws is thrown here. If it ends in another way, takes too long or returns more than
+// limits.memory the subject's error says so. Error 70 if there can be no child.
+std::string run_guarded(const hdf5::Subject& subject, GuardLimits limits,
+                        const std::function<std::string()>& work);
 
 }  // namespace ptb

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 namespace ptb::hdf5 {
 namespace {
@@ -115,37 +114,20 @@ void check_filters(hid_t creation, const Subject& subject) {
 }
 
 // All bytes lie in this file, and reading takes no code or memory beyond what the shape implies.
-void check_storage(hid_t dataset, const Shape& shape, bool may_have_chunks,
-                   const Subject& subject) {
+void check_storage(hid_t dataset, const Shape& shape, bool is_plain, const Subject& subject) {
   const Handle creation(checked(H5Dget_create_plist(dataset), subject, "read its storage"),
                         H5Pclose);
   const H5D_layout_t layout = checked(H5Pget_layout(creation), subject, "read its storage");
   if (layout == H5D_VIRTUAL || checked(H5Pget_external_count(creation), subject, "read it") != 0) {
     throw subject.error("is stored in other files, which is refused");
   }
-  if (layout != H5D_CHUNKED) {
-    check_is_written(dataset, shape, subject);
-  } else if (may_have_chunks) {
+  if (is_plain && layout != H5D_CONTIGUOUS) throw subject.error("is not stored contiguously");
+  if (layout == H5D_CHUNKED) {
     check_chunks(dataset, creation, shape, subject);
   } else {
-    throw subject.error("is stored in chunks, which is refused");
+    check_is_written(dataset, shape, subject);
   }
   check_filters(creation, subject);
-}
-
-template <class Real>
-void check_reals(std::span<const std::byte> bytes, const Shape& shape, const Subject& subject) {
-  const std::span values(reinterpret_cast<const Real*>(bytes.data()), bytes.size() / sizeof(Real));
-  const auto bad = std::ranges::find_if(values, [](Real value) { return !std::isfinite(value); });
-  if (bad == values.end()) return;
-  std::vector<std::int64_t> place(static_cast<std::size_t>(shape.rank()));
-  std::int64_t rest = bad - values.begin();
-  for (int axis = shape.rank() - 1; axis >= 0; --axis) {
-    place[static_cast<std::size_t>(axis)] = rest % shape[axis];
-    rest /= shape[axis];
-  }
-  throw subject.error(fmt::format("the value at [{}] is {} as a {}-bit float",
-                                  fmt::join(place, ","), *bad, 8 * sizeof(Real)));
 }
 
 }  // namespace
@@ -153,12 +135,12 @@ void check_reals(std::span<const std::byte> bytes, const Shape& shape, const Sub
 Storage any_reals() {
   return {.types = {H5T_IEEE_F32LE, H5T_IEEE_F32BE, H5T_IEEE_F64LE, H5T_IEEE_F64BE},
           .types_in_words = "32- or 64-bit IEEE floats",
-          .may_have_chunks = true};
+          .is_plain = false};
 }
 
 Storage plain(ElementType type) {
   const TypeNames names = names_of(type);
-  return {.types = {names.file}, .types_in_words = names.in_words};
+  return {.types = {names.file}, .types_in_words = names.in_words, .is_plain = true};
 }
 
 Handle open_object(hid_t file, const std::string& name, H5I_type_t kind, const Subject& subject) {
@@ -180,7 +162,7 @@ void check_dataset(hid_t dataset, const Shape& shape, const Storage& storage,
                    const Subject& subject) {
   check_type(dataset, storage, subject);
   check_shape(dataset, shape, subject);
-  check_storage(dataset, shape, storage.may_have_chunks, subject);
+  check_storage(dataset, shape, storage.is_plain, subject);
 }
 
 void read_dataset(hid_t dataset, ElementType type, std::span<std::byte> to,
@@ -189,24 +171,10 @@ void read_dataset(hid_t dataset, ElementType type, std::span<std::byte> to,
           subject, "read it");
 }
 
-void check_is_finite(std::span<const std::byte> values, ElementType real, const Shape& shape,
-                     const Subject& subject) {
-  if (real == ElementType::f64) {
-    check_reals<double>(values, shape, subject);
-  } else {
-    check_reals<float>(values, shape, subject);
-  }
-}
-
-std::vector<std::byte> read_reals(hid_t file, const std::string& name, const Shape& shape,
-                                  const Storage& storage, ElementType real,
-                                  const Subject& subject) {
-  const Handle dataset = open_object(file, name, H5I_DATASET, subject);
-  check_dataset(dataset, shape, storage, subject);
-  std::vector<std::byte> values(static_cast<std::size_t>(shape.elements()) * size_of(real));
-  read_dataset(dataset, real, values, subject);
-  check_is_finite(values, real, shape, subject);
-  return values;
+std::int64_t offset_of(hid_t dataset, const Subject& subject) {
+  const haddr_t offset = H5Dget_offset(dataset);
+  if (offset == HADDR_UNDEF) throw subject.error("is nowhere in the file");
+  return static_cast<std::int64_t>(offset);
 }
 
 void write_dataset(hid_t file, const std::string& name, ElementType type, const Shape& shape,

@@ -17,7 +17,7 @@ namespace ptb::hdf5 {
 struct Storage {
   std::vector<hid_t> types;  // one of these, exactly
   const char* types_in_words;
-  bool may_have_chunks = false;  // also compressed; else contiguous or compact, without filters
+  bool is_plain;  // contiguous; else also compact, or in chunks, with the usual filters
 };
 // Made by whatever tool: 32- or 64-bit IEEE floats of either byte order, in chunks or not.
 Storage any_reals();
@@ -38,13 +38,8 @@ void check_dataset(hid_t dataset, const Shape& shape, const Storage& storage,
 // All elements of a checked dataset, converted to `type`; `to` has their bytes.
 void read_dataset(hid_t dataset, ElementType type, std::span<std::byte> to, const Subject& subject);
 
-// f32 or f64 values of `shape`; the subject's error names the place of the first that is not finite.
-void check_is_finite(std::span<const std::byte> values, ElementType real, const Shape& shape,
-                     const Subject& subject);
-
-// A whole dataset of reals from name to values: opened, checked, read and found finite.
-std::vector<std::byte> read_reals(hid_t file, const std::string& name, const Shape& shape,
-                                  const Storage& storage, ElementType real, const Subject& subject);
+// Where the elements of a checked, plain dataset begin, in bytes of the file.
+std::int64_t offset_of(hid_t dataset, const Subject& subject);
 
 // Adds a little-endian, contiguous dataset, without times, and the groups above it.
 void write_dataset(hid_t file, const std::string& name, ElementType type, const Shape& shape,

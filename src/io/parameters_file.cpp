@@ -3,14 +3,15 @@
 #include <fmt/format.h>
 
 #include <cstddef>
-#include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "io/file.hpp"
 #include "io/guarded.hpp"
 #include "io/hdf5_dataset.hpp"
 #include "io/hdf5_image.hpp"
+#include "io/reals.hpp"
 #include "io/whole_file.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 
@@ -21,28 +22,35 @@ namespace fs = std::filesystem;
 using hdf5::Subject;
 
 constexpr const char* kWhat = "parameter file";
+constexpr const char* kMadeForThis = "give a file made for this configuration";
 
 Subject subject_of(const fs::path& path, const char* remedy) {
   return {.code = ExitCode::bad_data, .what = kWhat, .where = path.string(), .remedy = remedy};
 }
 
-// Gives `take` the values of each entry in turn, of the parameters' type and finite.
-void read_entries(std::span<const std::byte> image, const fs::path& path,
-                  const Parameters& parameters,
-                  const std::function<void(std::size_t, std::span<const std::byte>)>& take) {
-  const hdf5::Handle file = hdf5::open_image(image, subject_of(path, "give a complete HDF5 file"));
-  const Subject subject = subject_of(path, "give a file made for this configuration");
-  const ElementType real = parameters.slab().type();
-  const auto& entries = parameters.table().entries();
-  for (std::size_t index = 0; index < entries.size(); ++index) {
-    const auto& [name, shape, offset, starts_at_zero] = entries[index];
-    take(index, hdf5::read_reals(file, name, shape, hdf5::any_reals(), real, subject.at(name)));
-  }
+// The bytes of an entry in those of the slab.
+template <class Byte>
+std::span<Byte> part_of(std::span<Byte> slab, const Parameters& parameters, std::size_t entry) {
+  const auto offset = static_cast<std::size_t>(parameters.table().entries()[entry].offset);
+  return slab.subspan(offset * size_of(parameters.slab().type()), parameters.tensor(entry).bytes());
 }
 
-// Memory for a child that reads: the chunks of a compressed file take less than their values.
-GuardLimits limits_for(std::span<const std::byte> image, const Parameters& parameters) {
-  return GuardLimits::for_bytes(image.size() + parameters.slab().bytes());
+// Values of all entries as they lie in the slab. Runs in a child.
+std::string read_slab(std::span<const std::byte> image, const fs::path& path,
+                      const Parameters& parameters) {
+  const hdf5::Handle file = hdf5::open_image(image, subject_of(path, "give a complete HDF5 file"));
+  const Subject subject = subject_of(path, kMadeForThis);
+  std::string slab(parameters.slab().bytes(), '\0');
+  for (std::size_t index = 0; index < parameters.table().entries().size(); ++index) {
+    const ParameterInfo& entry = parameters.table().entries()[index];
+    const Subject of_entry = subject.at(entry.name);
+    const hdf5::Handle dataset = hdf5::open_object(file, entry.name, H5I_DATASET, of_entry);
+    hdf5::check_dataset(dataset, entry.shape, hdf5::any_reals(), of_entry);
+    hdf5::read_dataset(dataset, parameters.slab().type(),
+                       part_of(std::as_writable_bytes(std::span(slab)), parameters, index),
+                       of_entry);
+  }
+  return slab;
 }
 
 void check_shape(const ModelShape& found, const ModelShape& wanted, const fs::path& path) {
@@ -51,7 +59,7 @@ void check_shape(const ModelShape& found, const ModelShape& wanted, const fs::pa
                        shape.num_layers);
   };
   if (text(found) == text(wanted)) return;
-  throw subject_of(path, "give a file made for this configuration")
+  throw subject_of(path, kMadeForThis)
       .error(fmt::format("is of a model with {}, this one has {}", text(found), text(wanted)));
 }
 
@@ -66,11 +74,17 @@ void load_parameters(const fs::path& path, Backend& backend, Parameters& paramet
   }
   const Subject subject = subject_of(path, "give an HDF5 file");
   const std::vector<std::byte> image = WholeFile(path, subject).all();
-  run_guarded(subject, limits_for(image, parameters),
-              [&] { read_entries(image, path, parameters, [](auto, auto) {}); });
-  read_entries(image, path, parameters, [&](std::size_t index, std::span<const std::byte> values) {
-    backend.upload(parameters.tensor(index), values);
-  });
+  const std::size_t memory = image.size() + 2 * parameters.slab().bytes();
+  const std::string slab = run_guarded(subject, GuardLimits::for_bytes(memory),
+                                       [&] { return read_slab(image, path, parameters); });
+  if (slab.size() != parameters.slab().bytes()) throw subject.error("reading it gives too little");
+  for (std::size_t index = 0; index < parameters.table().entries().size(); ++index) {
+    const Tensor to = parameters.tensor(index);
+    const auto values = part_of(std::as_bytes(std::span(slab)), parameters, index);
+    check_is_finite(values, to.type(), to.shape(),
+                    subject_of(path, kMadeForThis).at(parameters.table().entries()[index].name));
+    backend.upload(to, values);
+  }
   parameters.touch();
 }
 

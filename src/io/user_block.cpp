@@ -70,9 +70,11 @@ UserBlock parse_user_block(std::span<const std::byte> head, std::int64_t file_by
   const UserBlock result{.bytes = number(value(block, "\nbytes = ")),
                          .digest = std::string(value(block, kDigestLine)),
                          .step = number(value(block, "\nstep = "))};
-  if (head.size() < kUserBlockBytes || file_bytes < result.bytes) {
-    throw subject.error(fmt::format("truncated: {} of {} bytes", file_bytes,
-                                    result.bytes < 0 ? "unknown" : std::to_string(result.bytes)));
+  if (head.size() < kUserBlockBytes) {
+    throw subject.error(fmt::format("truncated within its first {} bytes", kUserBlockBytes));
+  }
+  if (file_bytes < result.bytes) {
+    throw subject.error(fmt::format("truncated: {} of {} bytes", file_bytes, result.bytes));
   }
   if (block != text_of(result)) throw subject.error("its first 512 bytes are damaged");
   if (file_bytes > result.bytes) {

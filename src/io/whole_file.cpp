@@ -19,8 +19,9 @@ WholeFile::WholeFile(const fs::path& path, hdf5::Subject subject)
 }
 
 std::vector<std::byte> WholeFile::head(std::size_t count) const {
-  if (::lseek(file_.descriptor.get(), 0, SEEK_SET) != 0)
+  if (::lseek(file_.descriptor.get(), 0, SEEK_SET) != 0) {
     throw io_error(subject_.what, path_, errno);
+  }
   std::vector<std::byte> result(std::min(count, static_cast<std::size_t>(file_.bytes)));
   const std::int64_t got =
       read_all(file_.descriptor, {reinterpret_cast<char*>(result.data()), result.size()});

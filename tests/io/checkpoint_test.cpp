@@ -99,6 +99,15 @@ BOOST_AUTO_TEST_CASE(round_trip_in_either_width) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(every_mathematical_key_is_kept) {
+  const Config config = SampleRun::make_info(ElementType::f32).config, defaults;
+  for (const Key& key : config_schema()) {
+    // Else the round trip says nothing of it.
+    BOOST_TEST((toml_value(config, key) != toml_value(defaults, key)) == key.is_mathematical,
+               key.name);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_run_before_its_first_epoch_is_over) {
   const Scratch scratch;
   SampleRun run(ElementType::f32);

@@ -22,7 +22,12 @@ const hdf5::Subject kSubject{.code = ExitCode::bad_data, .what = "file", .where 
 constexpr GuardLimits kLimits{.memory = std::size_t{64} << 20, .seconds = 1};
 
 Failure failure_of_guarded(const std::function<void()>& work) {
-  return failure_of([&] { run_guarded(kSubject, kLimits, work); });
+  return failure_of([&] {
+    run_guarded(kSubject, kLimits, [&] {
+      work();
+      return std::string();
+    });
+  });
 }
 
 }  // namespace
@@ -33,6 +38,18 @@ BOOST_AUTO_TEST_CASE(good_work_leaves_nothing_behind) {
   int changed = 0;
   BOOST_TEST(failure_of_guarded([&] { changed = 1; }).line == "");
   BOOST_TEST(changed == 0);
+}
+
+BOOST_AUTO_TEST_CASE(results_come_through) {
+  for (const std::size_t size : {0, 1, 1'000'000}) {
+    const std::string result(size, '\0');
+    BOOST_TEST((run_guarded(kSubject, kLimits, [&] { return result; }) == result));
+  }
+  // More than the work had memory for is not of our making.
+  BOOST_TEST(failure_of([] {
+               run_guarded(kSubject, {.memory = 1000, .seconds = 1},
+                           [] { return std::string(1001, 'x'); });
+             }).code == 65);
 }
 
 BOOST_AUTO_TEST_CASE(errors_come_through) {
@@ -51,9 +68,9 @@ BOOST_AUTO_TEST_CASE(a_crash_is_an_error) {
     const Failure failure = failure_of_guarded([n = number] { std::raise(n); });
     BOOST_TEST(failure.code == 65);
     BOOST_TEST(failure.line ==
-               "file: a.h5: reading it ends in " + std::string(name) + " in the HDF5 library");
+               "file: a.h5: reading it ended by " + std::string(name) + " in the HDF5 library");
   }
-  BOOST_TEST(failure_of_guarded([] { ::_exit(0); }).names("reading it ends the process"));
+  BOOST_TEST(failure_of_guarded([] { ::_exit(0); }).names("reading it ended the process"));
 }
 
 BOOST_AUTO_TEST_CASE(an_endless_loop_is_an_error) {
@@ -67,7 +84,7 @@ BOOST_AUTO_TEST_CASE(an_endless_loop_is_an_error) {
 
 BOOST_AUTO_TEST_CASE(endless_waiting_is_an_error) {
   const Failure failure = failure_of([&] {
-    run_guarded(kSubject, {.memory = 1 << 20, .seconds = 0}, [] {
+    run_guarded(kSubject, {.memory = 1 << 20, .seconds = 0}, []() -> std::string {
       for (;;) ::pause();
     });
   });

@@ -39,6 +39,7 @@ struct SampleRun {
     config.keep_prob = 0.35;
     config.lr_decay = 1 / 1.15;
     config.batch_size = 4;
+    config.lane_groups = 2;
     config.vocab_size = 7;
     config.forget_bias = 0.25;
     config.seed = 9'007'199'254'740'993;  // no double

@@ -80,7 +80,8 @@ struct HostState {
 };
 
 // The whole file as bytes, except that the digest's digits are '0': the caller may take its time to
-// seal it. Waits for the backend. Error 69 if memory does not suffice.
+// seal it. Waits for the backend. Error 69 if memory does not suffice; 76 names a value that is not
+// finite, which could not be read again.
 std::vector<std::byte> checkpoint_image(const CheckpointInfo& info, const HostState& state,
                                         Backend& backend, const Parameters& parameters);
 // Writes the digest of all bytes (XXH3-128) into the user block. Touches no HDF5.
@@ -90,7 +91,7 @@ std::int64_t checkpoint_bytes(const ParameterTable& table, std::int64_t state_el
                               std::size_t real_bytes);
 
 // A file that was read as a whole and found good: its digest before HDF5 saw a byte, then its
-// structure (in a child process, which a crash of the library would not survive), then its values.
+// structure, which a child process has HDF5 look at, then its values.
 class CheckpointFile {
  public:
   // Error 74 if it cannot be read; 65 with the reason if it is not a whole and good checkpoint of
@@ -113,14 +114,19 @@ class CheckpointFile {
     std::string name;  // "/parameters/embedding", "/state/lstm/0/c"
     Shape shape;
   };
-  std::vector<TensorName> tensors() const;
+  const std::vector<TensorName>& tensors() const { return tensors_; }
   std::vector<double> values(const TensorName& tensor) const;
 
  private:
+  // Of tensors_[tensor], converted to `real`. Error 65 names a value that is not finite.
+  std::vector<std::byte> bytes_of(std::size_t tensor, ElementType real) const;
+
   std::filesystem::path path_;
   std::vector<std::byte> image_;
   std::string digest_;
   CheckpointInfo info_;
+  std::vector<TensorName> tensors_;
+  std::vector<std::int64_t> places_;  // of tensors_, in bytes of the image
 };
 
 // Whether the file at `path` says that it is a checkpoint (its first bytes); false if unreadable.

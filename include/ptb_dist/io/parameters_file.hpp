@@ -12,10 +12,10 @@
 
 namespace ptb {
 
-// Into the slab of `parameters`; touches. Other content of the file is ignored. Error 65 if it is
-// no HDF5 file, or names the object that is missing, of another shape or type, stored in a way that
-// could reach outside the file, or not finite; 74 if the file cannot be opened. After an error the
-// parameters are partly overwritten.
+// Into the slab of `parameters`; touches. Other content of the file is ignored. Takes a checkpoint
+// too, if it is good as a whole. Error 65 if it is no HDF5 file, or names the object that is
+// missing, of another shape or type, stored in a way that could reach outside the file, or not
+// finite; 74 if the file cannot be opened. After an error the parameters are partly overwritten.
 void load_parameters(const std::filesystem::path& path, Backend& backend, Parameters& parameters);
 
 // Complete or absent: written beside the target and renamed into place; the same bytes for the same
