@@ -28,9 +28,13 @@ void LineFile::write(const std::string& line) {
 }
 
 void LineFile::sync() const {
+  int failure = 0;
+  do {
+    failure = ::fsync(file_.get()) == 0 ? 0 : errno;
+  } while (failure == EINTR);
   // Devices and pipes cannot be synced, and lose nothing.
-  if (::fsync(file_.get()) != 0 && errno != EINVAL && errno != EROFS) {
-    throw io_error("cannot write", path_, errno);
+  if (failure != 0 && failure != EINVAL && failure != EROFS) {
+    throw io_error("cannot write", path_, failure);
   }
 }
 
