@@ -50,7 +50,8 @@ int train(Session& session, const CommandLine& line, const BackendFactory& facto
     backend = factory({.name = config.backend,
                        .precision = config.precision,
                        .threads = threads,
-                       .host_rank = session.host_rank()});
+                       .host_rank = session.host_rank(),
+                       .may_share_device = config.comm == "mpi"});
     communicator = make_communicator(config.comm, session, *backend);
   });
   require_same(session, "backend", backend->identity());

@@ -243,10 +243,12 @@ struct BackendOptions {
   std::string precision = "auto";  // auto | fp32 | tf32 | bf16
   int threads = 1;                 // of this rank, >= 1
   int host_rank = 0;               // among the ranks of this host: picks the device
+  bool may_share_device = false;   // more ranks of a host than it has devices are no error
+  bool captures_segments = true;   // false: run_segment enqueues piece by piece, every time
 };
 
-// The backend of that name. Error 69 if it is not part of this build or its device is missing,
-// 2 if it lacks the precision.
+// The backend of that name; "auto" is cuda where it is built and finds a device, else cpu. Error 69
+// if it is not part of this build or its device is missing, 2 if it lacks the precision.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
 // Copies floats into a Real tensor of the same size, converting if Real is wider.
