@@ -190,6 +190,21 @@ struct SegmentKey {
   bool operator==(const SegmentKey&) const = default;
 };
 
+// Copies of tensors in host memory, for sums over ranks that are made there. They run beside the
+// backend's other work, which does not wait for them.
+class HostCopies {
+ public:
+  virtual ~HostCopies() = default;
+
+  // Page-locked memory, which alone these copies may touch.
+  virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
+  // Begins when `ready` has happened. `to` has the tensor's size, and is not to be touched before
+  // the event that is returned.
+  virtual Event fetch(const Tensor& from, std::byte* to, const Event& ready) = 0;
+  // The other way, at once; the tensor is nobody else's until the event.
+  virtual Event put(const std::byte* from, const Tensor& to) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -205,6 +220,8 @@ class Backend {
   virtual ElementType real_type() const = 0;
   // Whether Tensor::raw() is an address that the host, and so MPI, may use once work is over.
   virtual bool has_host_memory() const = 0;
+  // Null where it is, or where there are none.
+  virtual HostCopies* host_copies() { return nullptr; }
 
   // Zeroed memory. Error 69 with the bytes wanted if there is not enough.
   virtual Tensor allocate(ElementType type, Shape shape) = 0;

@@ -7,7 +7,7 @@
 
 #include "ptb_dist/base/error.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 // "stack.cu:91": the folders of the machine that built the program tell a user nothing.
@@ -75,4 +75,4 @@ void log_failure(cublasStatus_t status, std::source_location where) noexcept {
                cublasGetStatusName(status));
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

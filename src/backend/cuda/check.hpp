@@ -7,7 +7,7 @@
 #include <source_location>
 #include <string>
 
-namespace ptb {
+namespace ptb::cuda {
 
 // Error 69 where the machine lacks something (driver, device, memory, code for its architecture),
 // 70 for any other failure, which may be that of earlier work: launches and copies are told late.
@@ -20,4 +20,4 @@ void log_failure(cudaError_t status,
 void log_failure(cublasStatus_t status,
                  std::source_location where = std::source_location::current()) noexcept;
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -4,7 +4,7 @@
 
 #include "backend/cuda/door.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 Precision precision_of(const std::string& name) {
@@ -25,7 +25,7 @@ CudaBackend::CudaBackend(Device device, Precision precision, bool captures_segme
       staging_(stream_.get()),
       products_(precision, device_.generation, stream_.get()),
       step_(allocate_device(sizeof(StepState), "the state of a step")),
-      idle_events_(std::make_shared<EventPool>()) {
+      host_copies_(events_) {
   set_step({});
 }
 
@@ -89,23 +89,16 @@ GraphExec CudaBackend::capture(const std::function<void()>& segment) {
   return GraphExec(exec);
 }
 
-Event CudaBackend::record() {
-  CudaEvent event = idle_events_->empty() ? make_event() : std::move(idle_events_->back());
-  if (!idle_events_->empty()) idle_events_->pop_back();
-  check(cudaEventRecord(event.get(), stream_.get()));
-  return {event.release(), [pool = idle_events_](void* used) {
-            pool->push_back(CudaEvent(static_cast<cudaEvent_t>(used)));
-          }};
-}
+Event CudaBackend::record() { return events_.record(stream_.get()); }
 
 void CudaBackend::wait(const Event& event) {
   if (event == nullptr) return;
-  check(cudaStreamWaitEvent(stream_.get(), static_cast<cudaEvent_t>(event.get()), 0));
+  check(cudaStreamWaitEvent(stream_.get(), EventPool::handle(event), 0));
 }
 
 bool CudaBackend::done(const Event& event) {
   if (event == nullptr) return true;
-  const cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event.get()));
+  const cudaError_t status = cudaEventQuery(EventPool::handle(event));
   if (status == cudaErrorNotReady) return false;
   check(status);
   return true;
@@ -117,12 +110,17 @@ void CudaBackend::copy(const float* from, std::int64_t elements, float* to) {
                         cudaMemcpyDeviceToDevice, stream_.get()));
 }
 
-bool cuda_is_usable() { return count_devices() > 0; }
+}  // namespace ptb::cuda
+
+namespace ptb {
+
+bool cuda_is_usable() { return cuda::count_devices() > 0; }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
-  const Precision precision = precision_of(options.precision);
-  return std::make_unique<CudaBackend>(use_device(options.host_rank, options.may_share_device),
-                                       precision, options.captures_segments);
+  const cuda::Precision precision = cuda::precision_of(options.precision);
+  cuda::Device device = cuda::use_device(options.host_rank, options.may_share_device);
+  return std::make_unique<cuda::CudaBackend>(std::move(device), precision,
+                                             options.captures_segments);
 }
 
 }  // namespace ptb

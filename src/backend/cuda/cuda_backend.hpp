@@ -1,6 +1,6 @@
-// The backend of one GPU. Work is enqueued on one stream, in call order; real_type() is f32 in every
-// precision. One file per operation group, with the names of backend/cpu: dropout, embedding, stack,
-// softmax, optimizer.
+// The backend of one GPU, in a namespace of its own since the CPU's parts have the same names. Work is
+// enqueued on one stream, in call order; real_type() is f32 in every precision. One file per
+// operation group, as in backend/cpu: dropout, embedding, stack, softmax, optimizer.
 //
 // Deterministic: no atomic additions, every sum in an order that its shape fixes; cuBLAS gets one
 // stream and a workspace of its own. Nothing that changes from step to step is an argument of a
@@ -10,16 +10,16 @@
 #include <map>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "backend/cuda/device.hpp"
 #include "backend/cuda/handles.hpp"
+#include "backend/cuda/host_copies.hpp"
 #include "backend/cuda/products.hpp"
 #include "backend/cuda/scratch.hpp"
 #include "backend/cuda/staging.hpp"
 #include "ptb_dist/backend/backend.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
 class CudaBackend final : public Backend {
  public:
@@ -31,6 +31,7 @@ class CudaBackend final : public Backend {
   std::string identity() const override;
   ElementType real_type() const override { return ElementType::f32; }
   bool has_host_memory() const override { return false; }
+  HostCopies* host_copies() override { return &host_copies_; }
 
   Tensor allocate(ElementType type, Shape shape) override;
   void upload(const Tensor& to, std::span<const std::byte> from) override;
@@ -61,9 +62,6 @@ class CudaBackend final : public Backend {
     bool has_run = false;
     GraphExec graph{};
   };
-  // Events are used again and again, so that a step creates none.
-  using EventPool = std::vector<CudaEvent>;
-
   // out[k] = Σ over rows of x [rows, columns], in double, in an order fixed by the shape.
   void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, float* out);
   void copy(const float* from, std::int64_t elements, float* to);
@@ -79,7 +77,8 @@ class CudaBackend final : public Backend {
   Scratch row_losses_;               // [N] f64
   Scratch square_sums_;              // [blocks] f64
   std::map<std::pair<const void*, int>, CapturedSegment> segments_;
-  std::shared_ptr<EventPool> idle_events_;
+  EventPool events_;
+  CudaHostCopies host_copies_;
 };
 
-}  // namespace ptb
+}  // namespace ptb::cuda

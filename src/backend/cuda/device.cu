@@ -6,7 +6,7 @@
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/base/error.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 constexpr const char* kWithout = "use --backend cpu";
@@ -94,4 +94,4 @@ Device use_device(int host_rank, bool may_share) {
   return device;
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

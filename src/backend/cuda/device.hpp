@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace ptb {
+namespace ptb::cuda {
 
 struct Device {
   int index = 0;              // as CUDA counts, within CUDA_VISIBLE_DEVICES
@@ -20,4 +20,4 @@ int count_devices();
 // and where there is no driver, no device, a driver too old or no kernel for its architecture.
 Device use_device(int host_rank, bool may_share);
 
-}  // namespace ptb
+}  // namespace ptb::cuda

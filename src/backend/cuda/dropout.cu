@@ -3,7 +3,7 @@
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/base/random.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -55,4 +55,4 @@ void CudaBackend::draw_dropout(const Dropout& dropout) {
          keep_threshold(dropout.keep_prob), window, rows, dropout.masks.data<std::uint8_t>());
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -4,7 +4,7 @@
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/backend/cell_math.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 // Units of a row that the threads of a block go through together: neighbours, so reads coalesce.
@@ -63,4 +63,4 @@ void CudaBackend::embedding_backward(const EmbeddingBackward& op) {
          static_cast<float>(1.0 / op.dropout.keep_prob), packed.shape()[1], packed.data<float>());
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

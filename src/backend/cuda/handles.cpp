@@ -6,7 +6,7 @@
 
 #include "ptb_dist/base/error.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
 Stream make_stream() {
   cudaStream_t stream = nullptr;
@@ -51,4 +51,4 @@ std::shared_ptr<std::byte> allocate_pinned(std::size_t bytes) {
   return {static_cast<std::byte*>(memory), [](std::byte* p) { log_failure(cudaFreeHost(p)); }};
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

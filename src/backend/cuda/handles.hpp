@@ -10,7 +10,7 @@
 
 #include "backend/cuda/check.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
 // A handle that is a pointer, freed by `Free`.
 template <class Handle, auto Free>
@@ -36,4 +36,4 @@ std::shared_ptr<std::byte> allocate_device(std::size_t bytes, const std::string&
 // Page-locked host memory: the only kind that asynchronous copies may touch.
 std::shared_ptr<std::byte> allocate_pinned(std::size_t bytes);
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -23,7 +23,7 @@
 #define PTB_INTRODUCE(kernel, where) ::ptb::cuda_on_cpu::introduce(kernel, where)
 #endif
 
-namespace ptb {
+namespace ptb::cuda {
 
 // Where a kernel runs, and which line of ours to blame.
 struct LaunchShape {
@@ -53,4 +53,4 @@ void launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&
       values);
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -6,7 +6,7 @@
 #include "backend/cuda/launch.hpp"
 #include "backend/cuda/reduce.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 // Elements whose squares one block sums; the blocks' sums are added in an order of their number.
@@ -154,4 +154,4 @@ void CudaBackend::clip_step(const ClipStep& op) {
   launch(remember_failure, {1, 1, stream_.get()}, s);
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -7,7 +7,7 @@
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/base/error.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 // What NVIDIA recommends.
@@ -127,4 +127,4 @@ std::string Products::description() const {
          std::to_string(version / 100 % 100) + "." + std::to_string(version % 100);
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

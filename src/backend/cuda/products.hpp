@@ -13,7 +13,7 @@
 #include "backend/cuda/handles.hpp"
 #include "backend/cuda/scratch.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
 enum class Precision { fp32, tf32, bf16 };
 
@@ -64,4 +64,4 @@ class Products {
   std::map<const float*, Copy> copies_;   // of weights, by their address
 };
 
-}  // namespace ptb
+}  // namespace ptb::cuda

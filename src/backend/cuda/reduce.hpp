@@ -4,7 +4,7 @@
 
 #include "backend/cuda/launch.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
 // Threads of a block that reduces: whole warps, and a power of two of them.
 inline constexpr unsigned kReduceThreads = 256;
@@ -43,4 +43,4 @@ __device__ T reduce_block(T value, Combine combine) {
   return value;
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -7,7 +7,7 @@
 
 #include "backend/cuda/handles.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
 // Grows when more is asked for than ever before, which a run's first steps do. A block that has
 // become too small is kept: a captured graph may have its address.
@@ -29,4 +29,4 @@ class Scratch {
   std::size_t bytes_ = 0;  // of the last block
 };
 
-}  // namespace ptb
+}  // namespace ptb::cuda

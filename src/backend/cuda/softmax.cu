@@ -6,7 +6,7 @@
 #include "backend/cuda/reduce.hpp"
 #include "ptb_dist/backend/cell_math.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 // One block a row, whose 40 kB of 10,000 logits are read three times: from memory once, then from
@@ -109,4 +109,4 @@ void CudaBackend::sum_rows(const float* x, std::int64_t rows, std::int64_t colum
   launch(sum_columns, {blocks, dim3(kColumns, kRowsAtOnce), stream_.get()}, x, rows, columns, out);
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -5,7 +5,7 @@
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/backend/cell_math.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 // A thread has one unit of one lane; neighbours have neighbouring units, so all reads coalesce. Of
@@ -201,4 +201,4 @@ void CudaBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   sum_rows(d_z.data, d_z.rows, d_z.columns, op.d_bias.data<float>());
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace ptb {
+namespace ptb::cuda {
 namespace {
 
 // A window's tokens are some 10 kB: a half is some hundred steps, after which its copies are long
@@ -58,4 +58,4 @@ void Staging::download(const void* from, std::span<std::byte> to) {
   }
 }
 
-}  // namespace ptb
+}  // namespace ptb::cuda

@@ -8,7 +8,7 @@
 
 #include "backend/cuda/handles.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
 class Staging {
  public:
@@ -35,4 +35,4 @@ class Staging {
   std::shared_ptr<std::byte> downloaded_;
 };
 
-}  // namespace ptb
+}  // namespace ptb::cuda
