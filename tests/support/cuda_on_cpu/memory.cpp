@@ -16,7 +16,7 @@
 namespace ptb::cuda_on_cpu {
 namespace {
 
-constexpr std::size_t kSpan = std::size_t{1} << 34;  // of addresses; pages come when touched
+constexpr std::size_t kSpan = std::size_t{1} << 32;  // of addresses; pages come when touched
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kGap = 512;
 

@@ -87,7 +87,9 @@ void enqueue(cudaStream_t stream, Operation operation) {
   stamp(operation, stream->lane, stream->clock);
   stream->queue.push_back(std::move(operation));
   if (service() == Service::eager) serve_until([stream] { return stream->queue.empty(); });
-  if (service() == Service::uniform) serve_a_little();
+  if (service() == Service::uniform) {  // the device works while the host does
+    for (std::size_t turns = Dice(++draws).below(4); turns > 0; --turns) serve_once();
+  }
 }
 
 void serve_until(const std::function<bool()>& is_over) {
@@ -101,10 +103,10 @@ void serve_until(const std::function<bool()>& is_over) {
   }
 }
 
-void serve_a_little() {
+void serve_once() {
   const DeviceAccess access;
   Dice dice(++draws);
-  for (std::size_t turns = dice.below(4); turns > 0; --turns) serve_any(shuffled_streams(dice));
+  serve_any(shuffled_streams(dice));
 }
 
 void drain(cudaStream_t stream) {

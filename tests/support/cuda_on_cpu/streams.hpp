@@ -63,8 +63,8 @@ Clock& host_clock();
 void enqueue(cudaStream_t stream, Operation operation);
 // Serves the streams until `is_over`.
 void serve_until(const std::function<bool()>& is_over);
-// Serves them for a few turns, as a device does while the host does something else.
-void serve_a_little();
+// One step of any of them; nothing if there is no work.
+void serve_once();
 void drain(cudaStream_t stream);
 void drain_all();
 
