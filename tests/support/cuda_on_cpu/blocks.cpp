@@ -12,6 +12,7 @@
 #include <numeric>
 #include <optional>
 
+#include "support/cuda_on_cpu/race.hpp"
 #include "support/cuda_on_cpu/sanitizer.hpp"
 #include "support/cuda_on_cpu/settings.hpp"
 
@@ -117,6 +118,7 @@ void Block::begin(const GridCall& call) {
   ready_.clear();
   next_ = 0;
   std::memset(shared_memory(), 0xff, reserve_shared(0));  // NaN: nothing is left of other blocks
+  forget_shared();
   draw_turns();
 }
 

@@ -10,5 +10,7 @@ namespace ptb::cuda_on_cpu {
 void note_access(const void* address, std::size_t bytes, bool is_write);
 // The memory is another's from here on, and not initialised.
 void forget_accesses(const void* address, std::size_t bytes);
+// All of shared memory is.
+void forget_shared();
 
 }  // namespace ptb::cuda_on_cpu
