@@ -49,11 +49,13 @@ if(PTB_DIST_HAS_CUDA)
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 20)
   # Constant expressions of the standard library (std::array, std::bit_cast) in device code. nvcc's
-  # own glue between host and device does not pass -Wpedantic.
-  set(PTB_DIST_CUDA_OPTIONS --expt-relaxed-constexpr
+  # own glue between host and device does not pass -Wpedantic. A kernel that spills registers to
+  # memory is a warning.
+  set(PTB_DIST_CUDA_OPTIONS --expt-relaxed-constexpr -Xptxas=--warn-on-spills
       -Xcompiler=-Wall,-Wextra,-Wshadow,-Wconversion)
   if(PTB_DIST_WERROR)
-    list(APPEND PTB_DIST_CUDA_OPTIONS -Werror=all-warnings -Xcompiler=-Werror)
+    list(APPEND PTB_DIST_CUDA_OPTIONS -Werror=all-warnings -Xcompiler=-Werror
+         -Xptxas=--warning-as-error)
   endif()
   set(PTB_DIST_CUDA_VERSION ${CUDAToolkit_VERSION})
   set(PTB_DIST_CUDA_SUMMARY "${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")

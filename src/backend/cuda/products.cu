@@ -18,8 +18,8 @@ std::size_t workspace_bytes(int generation) {
 constexpr int kThreads = 256;
 
 // to[k] = bf16(from[k])
-__global__ void to_bf16(const float* __restrict__ from, std::int64_t n,
-                        __nv_bfloat16* __restrict__ to) {
+__global__ void __launch_bounds__(kThreads)
+    to_bf16(const float* __restrict__ from, std::int64_t n, __nv_bfloat16* __restrict__ to) {
   const std::int64_t k = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (k < n) to[k] = __float2bfloat16(from[k]);
 }
