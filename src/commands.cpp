@@ -24,7 +24,8 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
     machine.backend = factories.backend({.name = config.backend,
                                          .precision = config.precision,
                                          .threads = machine.threads,
-                                         .host_rank = session.host_rank()});
+                                         .host_rank = session.host_rank(),
+                                         .may_share_device = config.comm == "mpi"});
     machine.communicator =
         factories.communicator(config.comm, session, *machine.backend,
                                config.lane_groups > 0 ? SumOrder::tree : SumOrder::fastest);

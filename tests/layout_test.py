@@ -24,8 +24,10 @@ ARROWS = {
     "train": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/"),
     "": ("",),  # program and main, the wiring
 }
-# A private header, of src/, is for its own folder; but a GPU's sums need its stream and event.
-SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp")}
+# A private header, of src/, is for its own folder; but a GPU's sums need its stream and event, and
+# the one header that knows that a host compiler may read a kernel has the tests' words for it.
+SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp"),
+                  ("src/backend/cuda/launch.hpp", "support/cuda_on_cpu/device.hpp")}
 # Each included by one file at most, which is in that folder.
 ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/",
             "toml++/toml.h": "src/base/", "CLI/CLI.hpp": "src/base/",
@@ -34,8 +36,15 @@ ONE_FOLDER = {"dnnl": "src/backend/cpu/", "cublas": "src/backend/cuda/",
               "cuda": "src/backend/cuda/"}
 # Headers of the standard library have neither dot nor slash; this one is host and device code.
 INTERFACE_MAY_INCLUDE = {"include/ptb_dist/base/random.hpp": "Random123/philox.h"}
-# Where the preprocessor may decide: the host/device macro, and the loops' instruction sets.
-CONDITIONS = {"include/ptb_dist/base/host_device.hpp", "src/backend/cpu/loops.cpp"}
+# Where the preprocessor may decide: the host/device macro, who compiles a kernel, and the loops'
+# instruction sets.
+CONDITIONS = {"include/ptb_dist/base/host_device.hpp", "src/backend/cuda/launch.hpp",
+              "src/backend/cpu/loops.cpp"}
+# What only launch.hpp may say, or nobody: only nvcc reads it, or it makes the host or other streams
+# wait behind our back.
+ONLY_LAUNCH_HPP = re.compile(
+    r"<<<|\b__shared__\b|cuda_on_cpu|[Ee]mulat|\bcudaMemcpy(?:2D|ToSymbol)?\(|\bcudaMemset\(|"
+    r"\bcudaDeviceSynchronize\(|\bcudaStreamCreate\(|\bcudaStreamLegacy\b")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*", re.MULTILINE)
@@ -51,13 +60,15 @@ def check_own(path, name):
     """What is wrong with an include of ours, or nothing."""
     folder = folder_of(path)
     header = name.removeprefix("ptb_dist/")
+    if (path, name) in SHARED_PRIVATE:
+        return None
     if "/" not in header:  # beside the file, or of the wiring
         return f"{path} reaches up to {name}" if name.startswith("ptb_dist/") and folder else None
     is_own = header.startswith(folder + "/")
     if not is_own and not header.startswith(ARROWS[folder]):
         return f"{path} includes {name}: no arrow from {folder} there"
     is_private = not name.startswith("ptb_dist/")
-    if is_private and not is_own and (path, name) not in SHARED_PRIVATE:
+    if is_private and not is_own:
         return f"{path} includes {name}, which is private to its folder"
     return None
 
@@ -87,6 +98,8 @@ def violations(files):
                 users[name].append(path)
         if path not in CONDITIONS:
             found += [f"{path} has {line.strip()}" for line in CONDITION.findall(text)]
+        if path.startswith("src/backend/cuda/") and not path.endswith("/launch.hpp"):
+            found += [f"{path} says {words}" for words in ONLY_LAUNCH_HPP.findall(text)]
     found += [f"<{library}> is included by {' and '.join(paths)}: one file is enough"
               for library, paths in users.items() if len(paths) > 1]
     return [sentence for sentence in found if sentence]
@@ -128,7 +141,12 @@ class Layout(unittest.TestCase):
                 ("src/comm/communicator.cpp", "#include <cuda_runtime.h>"),
                 ("include/ptb_dist/comm/session.hpp", "#include <fmt/format.h>"),
                 ("src/comm/communicator.cpp", "#ifdef PTB_DIST_WITH_NCCL"),
-                ("src/comm/communicator.cpp", "#if defined(PTB_DIST_WITH_NCCL)")):
+                ("src/comm/communicator.cpp", "#if defined(PTB_DIST_WITH_NCCL)"),
+                ("src/backend/cuda/stack.cu", "// as on the emulation"),
+                ("src/backend/cuda/stack.cu", "forward_step<<<blocks, kThreads>>>(s);"),
+                ("src/backend/cuda/softmax.cu", "__shared__ double partial[256];"),
+                ("src/backend/cuda/staging.cpp", "check(cudaMemcpy(to, from, bytes, kind));"),
+                ("src/backend/cuda/dropout.cu", "#ifdef __CUDACC__")):
             with self.subTest(line, path=path):
                 self.assertEqual(len(violations({path: f"// why\n{line}\n"})), 1)
 

@@ -1,12 +1,15 @@
 #include "ptb_dist/backend/backend.hpp"
 
 #include "backend/cpu/cpu_backend.hpp"
-#include "backend/cuda/cuda_backend.hpp"
+#include "backend/cuda/door.hpp"
 
 namespace ptb {
 
 std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
-  if (options.name == "cuda") return make_cuda_backend(options);
+  const bool is_automatic = options.name == "auto";
+  if (options.name == "cuda" || (is_automatic && cuda_is_usable())) {
+    return make_cuda_backend(options);
+  }
   return make_cpu_backend(options);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "comm/mpi_communicator.hpp"
+#include "comm/staged_communicator.hpp"
 
 namespace ptb {
 namespace {
@@ -25,12 +26,9 @@ std::unique_ptr<Communicator> make_single(const Session& session) {
 }
 
 std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend, SumOrder order) {
-  if (!backend.has_host_memory()) {
-    throw Error(ExitCode::missing, {.what = "--comm mpi cannot sum in a device's memory",
-                                    .where = fmt::format("--backend {}", backend.name()),
-                                    .remedy = "use one rank, or --backend cpu"});
-  }
-  return make_mpi_communicator(session, backend, order);
+  if (backend.has_host_memory()) return make_mpi_communicator(session, backend, order);
+  require(backend.host_copies() != nullptr, "what is not in host memory can be copied there");
+  return make_staged_communicator(session, backend, order);
 }
 
 }  // namespace

@@ -5,6 +5,10 @@
 namespace ptb {
 namespace {
 
+// Index of the forward pass among the segments of a workspace; those of the backward pass count
+// from 0.
+constexpr int kForward = -1;
+
 std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& values) {
   return std::as_bytes(std::span(values));
 }
@@ -109,17 +113,20 @@ StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
 
 void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace& workspace,
                             const Tensor& loss) {
-  workspace.dropout.first_lane = batch.lanes.first;
-  backend_.draw_dropout(workspace.dropout);
-  const StackActivations window = recur(batch, state, workspace);
-  const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
-  const std::int64_t H = parameters_.shape().hidden_size;
-  backend_.softmax_loss({.hidden = window.outputs.back().view({N, H}),
-                         .weights = parameters_.weights(),
-                         .targets = batch.targets.view({N}),
-                         .gradient_scale = 1.0 / batch.lanes.global,
-                         .logits = workspace.logits.slice(0, N),
-                         .loss = loss});
+  // Groups of lanes may share a workspace, but each has a batch.
+  backend_.run_segment({&batch, kForward}, [&] {
+    workspace.dropout.first_lane = batch.lanes.first;
+    backend_.draw_dropout(workspace.dropout);
+    const StackActivations window = recur(batch, state, workspace);
+    const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
+    const std::int64_t H = parameters_.shape().hidden_size;
+    backend_.softmax_loss({.hidden = window.outputs.back().view({N, H}),
+                           .weights = parameters_.weights(),
+                           .targets = batch.targets.view({N}),
+                           .gradient_scale = 1.0 / batch.lanes.global,
+                           .logits = workspace.logits.slice(0, N),
+                           .loss = loss});
+  });
 }
 
 std::vector<Segment> LanguageModel::backward_segments(const Batch& batch, Workspace& workspace,

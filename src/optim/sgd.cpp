@@ -16,14 +16,16 @@ Sgd::Sgd(Backend& backend, double max_grad_norm)
       failed_(backend.allocate(ElementType::i32, {1})) {}
 
 void Sgd::step(Parameters& parameters, const GradientView& gradient, const Tensor& loss) {
-  backend_.gradient_norm({.gradient = gradient, .norm = norm_});
-  backend_.clip_step({.gradient = gradient,
-                      .embedding = parameters.weights().embedding,
-                      .dense = parameters.dense(),
-                      .norm = norm_,
-                      .loss = loss,
-                      .max_norm = max_grad_norm_,
-                      .failed = failed_});
+  backend_.run_segment({.owner = this}, [&] {
+    backend_.gradient_norm({.gradient = gradient, .norm = norm_});
+    backend_.clip_step({.gradient = gradient,
+                        .embedding = parameters.weights().embedding,
+                        .dense = parameters.dense(),
+                        .norm = norm_,
+                        .loss = loss,
+                        .max_norm = max_grad_norm_,
+                        .failed = failed_});
+  });
   parameters.touch();
 }
 

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "support/device_values.hpp"
+#include "support/fast_backends.hpp"
 #include "support/reference_backend.hpp"
 
 namespace ptb {
@@ -25,36 +26,16 @@ const std::vector<Sizes> kSizes = {{1, 1, 1, 2, 1},    {3, 2, 5, 11, 2},      {7
                                    {5, 1, 33, 101, 3}, {4, 0, 6, 13, 2},      {2, 9, 50, 257, 2},
                                    {35, 3, 67, 40, 2}, {20, 20, 200, 1000, 2}};
 
-struct Candidate {
-  std::string name;
-  std::function<std::unique_ptr<Backend>()> make;
-};
-
-// Whatever this build has.
-std::vector<Candidate> candidates() {
-  std::vector<Candidate> list;
-  for (const char* name : {"cpu", "cuda"}) {
-    for (const int threads : {1, 2}) {
-      const BackendOptions options = {.name = name, .precision = "fp32", .threads = threads};
-      try {
-        make_backend(options);
-      } catch (const Error& error) {
-        BOOST_TEST((error.code() == ExitCode::missing));
-        continue;
-      }
-      list.push_back({std::string(name) + ", threads " + std::to_string(threads),
-                      [options] { return make_backend(options); }});
-    }
-  }
-  return list;
-}
-
 // A result, and how far it may be from the reference: slack · eps · sqrt(terms) · magnitude, where
 // eps is the spacing of the backend's Real at 1 and `terms` how many numbers the longest of its
 // sums adds. A sum of n terms of random sign commits n roundings of partial sums that grow as
 // sqrt(n): an error of about eps/4 · sqrt(n) times the result. `magnitude` is by default the
 // largest value of the reference. Slacks are four to ten times what was measured (fp32 CPU). 0
 // means exactly equal.
+//
+// Products of TF32 or bf16 inputs: an input that is wrong by a part of itself makes as large a part
+// of the result wrong, however many terms there are, since errors of random sign add up as the
+// terms do. That, for both inputs of a term, is added to eps · sqrt(terms).
 struct Output {
   std::string name;
   Tensor tensor;
@@ -67,10 +48,12 @@ struct Output {
 // same numbers, all exact in a float.
 class Side {
  public:
-  explicit Side(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
+  explicit Side(std::unique_ptr<Backend> backend, double input_error = 0)
+      : backend_(std::move(backend)), input_error_(input_error) {}
   Backend& operator*() { return *backend_; }
   Backend* operator->() { return backend_.get(); }
   ElementType real() const { return backend_->real_type(); }
+  double input_error() const { return input_error_; }  // of products
 
   // Uniform in [low, high).
   Tensor reals(Shape shape, double low, double high) {
@@ -153,6 +136,7 @@ class Side {
 
  private:
   std::unique_ptr<Backend> backend_;
+  double input_error_;
   std::mt19937 random_{20140908};
 };
 
@@ -180,8 +164,9 @@ void check_output(Side& side, const Output& output, const std::vector<double>& e
   const double eps = side.real() == ElementType::f32 ? std::numeric_limits<float>::epsilon()
                                                      : std::numeric_limits<double>::epsilon();
   const double magnitude = output.magnitude.value_or(std::max(largest(expected), 0.1));
-  const double tolerance =
-      output.slack * eps * std::sqrt(static_cast<double>(output.terms)) * magnitude;
+  const double relative =
+      eps * std::sqrt(static_cast<double>(output.terms)) + 2 * side.input_error();
+  const double tolerance = output.slack * relative * magnitude;
   BOOST_TEST_CONTEXT(output.name) {
     BOOST_TEST(distance(values_of(*side, output.tensor), expected) <= tolerance);
   }
@@ -193,10 +178,10 @@ void check_against_reference(const Operation& operation) {
   for (const Output& output : operation(reference)) {
     expected.push_back(values_of(*reference, output.tensor));
   }
-  for (const Candidate& candidate : candidates()) {
+  for (const test::FastBackend& candidate : test::fast_backends()) {
     BOOST_TEST_CONTEXT(candidate.name) {
-      Side side(candidate.make());
-      Side again(candidate.make());
+      Side side(candidate.make(), candidate.input_error);
+      Side again(candidate.make(), candidate.input_error);
       const std::vector<Output> outputs = operation(side);
       const std::vector<Output> repeated = operation(again);
       for (std::size_t k = 0; k < outputs.size(); ++k) {
@@ -466,10 +451,10 @@ BOOST_AUTO_TEST_CASE(prepare_renews_what_a_backend_keeps) {
 BOOST_AUTO_TEST_CASE(add) {
   for (const std::int64_t elements : {0, 1, 7, 4097, 100'003}) {
     check_against_reference([&](Side& side) {
-      const Sum op = {.to = side.reals({elements}), .from = side.reals({elements})};
+      const Addition op = {.to = side.reals({elements}), .from = side.reals({elements})};
       side->add(op);
       const std::vector<double> values(3, 0.1);
-      const Sum doubles = {.to = make_tensor(*side, ElementType::f64, {3}, values),
+      const Addition doubles = {.to = make_tensor(*side, ElementType::f64, {3}, values),
                            .from = make_tensor(*side, ElementType::f64, {3}, values)};
       side->add(doubles);
       return std::vector<Output>{{"sum", op.to, 1}, {"sum of doubles", doubles.to, 0}};

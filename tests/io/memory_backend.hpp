@@ -50,7 +50,7 @@ class MemoryBackend : public Backend {
   void layer_weight_gradient(const LayerWeightGradient&) override { refuse(); }
   void softmax_loss(const SoftmaxLoss&) override { refuse(); }
   void softmax_backward(const SoftmaxBackward&) override { refuse(); }
-  void add(const Sum&) override { refuse(); }
+  void add(const Addition&) override { refuse(); }
   void gradient_norm(const GradientNorm&) override { refuse(); }
   void clip_step(const ClipStep&) override { refuse(); }
 

@@ -11,6 +11,7 @@
 #include "ptb_dist/base/random.hpp"
 #include "ptb_dist/model/language_model.hpp"
 #include "support/device_values.hpp"
+#include "support/fast_backends.hpp"
 #include "support/reference_backend.hpp"
 
 namespace ptb {
@@ -330,28 +331,24 @@ BOOST_AUTO_TEST_CASE(slices_add_up_to_the_whole) {
 }
 
 // Of what this build has. An error of a float at each of T·B·(V + 4·H·L) terms adds up like the
-// square root of their number; per parameter, in units of its largest gradient.
+// square root of their number; per parameter, in units of its largest gradient. Inputs of products
+// that are rounded to TF32 or bf16 are wrong at every step and layer; what these weights, which saturate gates, make of
+// it is measured (35 times the error of one input) and doubled.
 BOOST_AUTO_TEST_CASE(fast_backends_agree_with_the_reference) {
+  constexpr double kInputSlack = 70;
   const std::vector<Problem> problems = {
       {.keep_prob = 0.5},
       {.V = 101, .H = 33, .L = 2, .T = 9, .B = 5, .keep_prob = 1.0},
       {.V = 211, .H = 50, .L = 3, .T = 20, .B = 7, .keep_prob = 0.5}};
-  for (const char* name : {"cpu", "cuda"}) {
+  for (const test::FastBackend& candidate : test::fast_backends()) {
     for (const Problem& problem : problems) {
-      std::unique_ptr<Backend> backend;
-      try {
-        backend = make_backend({.name = name, .precision = "fp32", .threads = 2});
-      } catch (const Error& error) {
-        BOOST_TEST((error.code() == ExitCode::missing));
-        continue;
-      }
-      WindowModel fast(std::move(backend), problem, problem.all_lanes());
+      WindowModel fast(candidate.make(), problem, problem.all_lanes());
       WindowModel reference(make_reference_backend(), problem, problem.all_lanes());
       const Vector gradient = fast.gradient();
       const Vector expected = reference.gradient();
-      BOOST_TEST_CONTEXT(name << ", H " << problem.H) {
+      BOOST_TEST_CONTEXT(candidate.name << ", H " << problem.H) {
         const double eps = std::numeric_limits<float>::epsilon();
-        BOOST_TEST(std::abs(fast.cost() / reference.cost() - 1) < 2 * eps);
+        BOOST_TEST(std::abs(fast.cost() / reference.cost() - 1) < 2 * eps + candidate.input_error);
         for (const ParameterInfo& info : fast.table().entries()) {
           const auto part = [&info](const Vector& all) {
             return Vector(all.begin() + info.offset,
@@ -363,7 +360,7 @@ BOOST_AUTO_TEST_CASE(fast_backends_agree_with_the_reference) {
                                static_cast<double>(problem.V + 4 * problem.H * problem.L);
           BOOST_TEST_CONTEXT(info.name) {
             BOOST_TEST(largest_difference(part(gradient), part(expected)) <
-                       eps * std::sqrt(terms) * magnitude);
+                       (eps * std::sqrt(terms) + kInputSlack * candidate.input_error) * magnitude);
           }
         }
       }

@@ -169,7 +169,7 @@ class ReferenceBackend final : public Backend {
   void layer_weight_gradient(const LayerWeightGradient& op) override;
   void softmax_loss(const SoftmaxLoss& op) override;
   void softmax_backward(const SoftmaxBackward& op) override;
-  void add(const Sum& op) override;
+  void add(const Addition& op) override;
   void gradient_norm(const GradientNorm& op) override;
   void clip_step(const ClipStep& op) override;
 
@@ -363,7 +363,7 @@ void ReferenceBackend::softmax_backward(const SoftmaxBackward& op) {
 }
 
 // to[n] += from[n]
-void ReferenceBackend::add(const Sum& op) {
+void ReferenceBackend::add(const Addition& op) {
   for (Index n = 0; n < op.to.elements(); ++n) {
     op.to.data<double>()[n] += op.from.data<double>()[n];
   }

@@ -101,7 +101,7 @@ class MutantBackend final : public Backend {
     real_->layer_weight_gradient(op);
   }
   void softmax_backward(const SoftmaxBackward& op) override { real_->softmax_backward(op); }
-  void add(const Sum& op) override { real_->add(op); }
+  void add(const Addition& op) override { real_->add(op); }
   void gradient_norm(const GradientNorm& op) override { real_->gradient_norm(op); }
   void clip_step(const ClipStep& op) override { real_->clip_step(op); }
 

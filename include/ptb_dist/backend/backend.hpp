@@ -152,7 +152,7 @@ struct SoftmaxBackward {
 };
 
 // to += from, element by element
-struct Sum {
+struct Addition {
   Tensor to;    // Real or f64
   Tensor from;  // as many elements of the same type
 };
@@ -196,6 +196,21 @@ struct SegmentKey {
   bool operator==(const SegmentKey&) const = default;
 };
 
+// Copies of tensors in host memory, for sums over ranks that are made there. They run beside the
+// backend's other work, which does not wait for them.
+class HostCopies {
+ public:
+  virtual ~HostCopies() = default;
+
+  // Page-locked memory, which alone these copies may touch.
+  virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
+  // Begins when `ready` has happened. `to` has the tensor's size, and is not to be touched before
+  // the event that is returned.
+  virtual Event fetch(const Tensor& from, std::byte* to, const Event& ready) = 0;
+  // The other way, at once; the tensor is nobody else's until the event.
+  virtual Event put(const std::byte* from, const Tensor& to) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -211,6 +226,8 @@ class Backend {
   virtual ElementType real_type() const = 0;
   // Whether Tensor::raw() is an address that the host, and so MPI, may use once work is over.
   virtual bool has_host_memory() const = 0;
+  // Null where it is, or where there are none.
+  virtual HostCopies* host_copies() { return nullptr; }
 
   // Zeroed memory. Error 69 with the bytes wanted if there is not enough.
   virtual Tensor allocate(ElementType type, Shape shape) = 0;
@@ -240,7 +257,7 @@ class Backend {
   virtual void layer_weight_gradient(const LayerWeightGradient&) = 0;
   virtual void softmax_loss(const SoftmaxLoss&) = 0;
   virtual void softmax_backward(const SoftmaxBackward&) = 0;
-  virtual void add(const Sum&) = 0;
+  virtual void add(const Addition&) = 0;
   virtual void gradient_norm(const GradientNorm&) = 0;
   virtual void clip_step(const ClipStep&) = 0;
 };
@@ -250,10 +267,12 @@ struct BackendOptions {
   std::string precision = "auto";  // auto | fp32 | tf32 | bf16
   int threads = 1;                 // of this rank, >= 1
   int host_rank = 0;               // among the ranks of this host: picks the device
+  bool may_share_device = false;   // more ranks of a host than it has devices are no error
+  bool captures_segments = true;   // false: run_segment enqueues piece by piece, every time
 };
 
-// The backend of that name. Error 69 if it is not part of this build or its device is missing,
-// 2 if it lacks the precision.
+// The backend of that name; "auto" is cuda where it is built and finds a device, else cpu. Error 69
+// if it is not part of this build or its device is missing, 2 if it lacks the precision.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
 // Copies floats into a Real tensor of the same size, converting if Real is wider.

@@ -21,7 +21,8 @@ class Sgd {
 
   // Clips the gradient (already summed over ranks) to max_grad_norm and steps the parameters, with
   // the learning rate of the step state; raises their version. `loss` ([1] f64) and the norm must
-  // be finite, else nothing is updated, now or later, and failed() is 1.
+  // be finite, else nothing is updated, now or later, and failed() is 1. It is a segment: always
+  // given with the same parameters, gradient and loss.
   void step(Parameters& parameters, const GradientView& gradient, const Tensor& loss);
 
   const Tensor& norm() const { return norm_; }      // [1] f64, of the last step, before the clip

@@ -38,7 +38,7 @@ class CpuBackend final : public Backend {
   void layer_weight_gradient(const LayerWeightGradient&) override;
   void softmax_loss(const SoftmaxLoss&) override;
   void softmax_backward(const SoftmaxBackward&) override;
-  void add(const Sum&) override;
+  void add(const Addition&) override;
   void gradient_norm(const GradientNorm&) override;
   void clip_step(const ClipStep&) override;
 

@@ -31,7 +31,7 @@ double sum_of_squares(int threads, const Tensor& x, std::int64_t n) {
 
 }  // namespace
 
-void CpuBackend::add(const Sum& op) {
+void CpuBackend::add(const Addition& op) {
   require(op.to.type() == op.from.type() && op.to.elements() == op.from.elements(),
           "what is added has the same type and size");
   if (op.to.type() == ElementType::f64) {

@@ -1,13 +1,85 @@
-// The CUDA backend's only door.
+// The backend of one GPU, in a namespace of its own since the CPU's parts have the same names. Work is
+// enqueued on one stream, in call order; real_type() is f32 in every precision. One file per
+// operation group, as in backend/cpu: dropout, embedding, stack, softmax, optimizer.
+//
+// Deterministic: no atomic additions, every sum in an order that its shape fixes; cuBLAS gets one
+// stream and a workspace of its own. Nothing that changes from step to step is an argument of a
+// kernel, so a segment that was captured once is replayed.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <utility>
 
+#include "backend/cuda/device.hpp"
+#include "backend/cuda/handles.hpp"
+#include "backend/cuda/host_copies.hpp"
+#include "backend/cuda/products.hpp"
+#include "backend/cuda/scratch.hpp"
+#include "backend/cuda/staging.hpp"
 #include "ptb_dist/backend/backend.hpp"
 
-namespace ptb {
+namespace ptb::cuda {
 
-// Error 69 where CUDA is not part of this build.
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options);
+class CudaBackend final : public Backend {
+ public:
+  // On the device that is current in the calling thread, which stays the only one that calls.
+  CudaBackend(Device device, Precision precision, bool captures_segments);
 
-}  // namespace ptb
+  std::string name() const override { return "cuda"; }
+  std::string description() const override { return identity(); }
+  std::string identity() const override;
+  ElementType real_type() const override { return ElementType::f32; }
+  bool has_host_memory() const override { return false; }
+  HostCopies* host_copies() override { return &host_copies_; }
+
+  Tensor allocate(ElementType type, Shape shape) override;
+  void upload(const Tensor& to, std::span<const std::byte> from) override;
+  void download(const Tensor& from, std::span<std::byte> to) override;
+  void set_zero(const Tensor& tensor) override;
+
+  void prepare(const Weights& weights) override;
+  void set_step(const StepState& step) override;
+  void run_segment(SegmentKey key, const std::function<void()>& segment) override;
+  Event record() override;
+  void wait(const Event& event) override;
+  bool done(const Event& event) override;
+
+  void draw_dropout(const Dropout& dropout) override;
+  void embedding(const EmbeddingForward&) override;
+  void embedding_backward(const EmbeddingBackward&) override;
+  void stack(const StackForward&) override;
+  void stack_backward(const StackBackward&) override;
+  void layer_weight_gradient(const LayerWeightGradient&) override;
+  void softmax_loss(const SoftmaxLoss&) override;
+  void softmax_backward(const SoftmaxBackward&) override;
+  void add(const Addition&) override;
+  void gradient_norm(const GradientNorm&) override;
+  void clip_step(const ClipStep&) override;
+
+ private:
+  // A segment as far as it has come: run once, which allocates what it needs, then captured.
+  struct CapturedSegment {
+    bool has_run = false;
+    GraphExec graph{};
+  };
+  // out[k] = Σ over rows of x [rows, columns], in double, in an order fixed by the shape.
+  void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, float* out);
+  void copy(const float* from, std::int64_t elements, float* to);
+  GraphExec capture(const std::function<void()>& segment);
+
+  Device device_;
+  bool captures_segments_;
+  Stream stream_;
+  Staging staging_;
+  Products products_;
+  std::shared_ptr<std::byte> step_;  // StepState
+  Scratch d_h_, d_c_;                // [B,H] each, of the step that the recurrence has in hand
+  Scratch row_losses_;               // [N] f64
+  Scratch square_sums_;              // [blocks] f64
+  std::map<std::pair<const void*, int>, CapturedSegment> segments_;
+  EventPool events_;
+  CudaHostCopies host_copies_;
+};
+
+}  // namespace ptb::cuda

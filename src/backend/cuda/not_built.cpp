@@ -1,13 +1,16 @@
 // Stands for the CUDA backend in a build without it.
-#include "backend/cuda/cuda_backend.hpp"
+#include "backend/cuda/door.hpp"
 
 namespace ptb {
 
+bool cuda_is_usable() { return false; }
+
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) {
-  throw Error(ExitCode::missing, {.what = "the CUDA backend is not part of this program",
-                                  .where = "backend = cuda",
-                                  .why = "this version is built for the CPU only",
-                                  .remedy = "use --backend cpu"});
+  throw Error(ExitCode::missing,
+              {.what = "the CUDA backend is not part of this program",
+               .where = "backend = cuda",
+               .why = "it was built without a CUDA toolkit",
+               .remedy = "use --backend cpu, or build with nvcc on the PATH (PTB_DIST_CUDA=ON)"});
 }
 
 }  // namespace ptb

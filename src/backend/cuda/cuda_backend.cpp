@@ -1,0 +1,126 @@
+#include "backend/cuda/cuda_backend.hpp"
+
+#include <fmt/format.h>
+
+#include "backend/cuda/door.hpp"
+
+namespace ptb::cuda {
+namespace {
+
+Precision precision_of(const std::string& name) {
+  if (name == "fp32") return Precision::fp32;
+  if (name == "tf32" || name == "auto") return Precision::tf32;
+  if (name == "bf16") return Precision::bf16;
+  throw Error(ExitCode::usage, {.what = "the CUDA backend does not have this precision",
+                                .where = fmt::format("precision = \"{}\"", name),
+                                .remedy = "use --precision fp32, tf32 or bf16"});
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(Device device, Precision precision, bool captures_segments)
+    : device_(std::move(device)),
+      captures_segments_(captures_segments),
+      stream_(make_stream()),
+      staging_(stream_.get()),
+      products_(precision, device_.generation, stream_.get()),
+      step_(allocate_device(sizeof(StepState), "the state of a step")),
+      host_copies_(events_) {
+  set_step({});
+}
+
+std::string CudaBackend::identity() const {
+  return fmt::format("cuda, {}, {}", device_.description, products_.description());
+}
+
+Tensor CudaBackend::allocate(ElementType type, Shape shape) {
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);
+  Tensor tensor(allocate_device(bytes, "a tensor " + shape.text()), type, shape);
+  set_zero(tensor);
+  return tensor;
+}
+
+void CudaBackend::upload(const Tensor& to, std::span<const std::byte> from) {
+  require(to.bytes() == from.size(), "an upload has the tensor's size");
+  staging_.upload(to.raw(), from);
+}
+
+void CudaBackend::download(const Tensor& from, std::span<std::byte> to) {
+  require(from.bytes() == to.size(), "a download has the tensor's size");
+  staging_.download(from.raw(), to);
+}
+
+void CudaBackend::set_zero(const Tensor& tensor) {
+  if (!tensor.empty()) check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream_.get()));
+}
+
+// The embedding is copied row by row, not multiplied.
+void CudaBackend::prepare(const Weights& weights) {
+  for (const Weights::Layer& layer : weights.layers) {
+    products_.keep_copy(layer.kernel.data<float>(), layer.kernel.elements(), weights.version);
+  }
+  products_.keep_copy(weights.softmax_weight.data<float>(), weights.softmax_weight.elements(),
+                      weights.version);
+}
+
+void CudaBackend::set_step(const StepState& step) {
+  staging_.upload(step_.get(), std::as_bytes(std::span(&step, 1)));
+}
+
+void CudaBackend::run_segment(SegmentKey key, const std::function<void()>& segment) {
+  CapturedSegment& known = segments_[{key.owner, key.index}];
+  if (!known.has_run || !captures_segments_) {
+    segment();
+    known.has_run = true;
+    return;
+  }
+  if (known.graph == nullptr) known.graph = capture(segment);
+  check(cudaGraphLaunch(known.graph.get(), stream_.get()));
+}
+
+GraphExec CudaBackend::capture(const std::function<void()>& segment) {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
+  segment();
+  check(cudaStreamEndCapture(stream_.get(), &graph));
+  const Graph owner(graph);
+  cudaGraphExec_t exec = nullptr;
+  check(cudaGraphInstantiate(&exec, graph, 0));
+  return GraphExec(exec);
+}
+
+Event CudaBackend::record() { return events_.record(stream_.get()); }
+
+void CudaBackend::wait(const Event& event) {
+  if (event == nullptr) return;
+  check(cudaStreamWaitEvent(stream_.get(), EventPool::handle(event), 0));
+}
+
+bool CudaBackend::done(const Event& event) {
+  if (event == nullptr) return true;
+  const cudaError_t status = cudaEventQuery(EventPool::handle(event));
+  if (status == cudaErrorNotReady) return false;
+  check(status);
+  return true;
+}
+
+void CudaBackend::copy(const float* from, std::int64_t elements, float* to) {
+  if (elements == 0) return;
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(elements) * sizeof(float),
+                        cudaMemcpyDeviceToDevice, stream_.get()));
+}
+
+}  // namespace ptb::cuda
+
+namespace ptb {
+
+bool cuda_is_usable() { return cuda::count_devices() > 0; }
+
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
+  const cuda::Precision precision = cuda::precision_of(options.precision);
+  cuda::Device device = cuda::use_device(options.host_rank, options.may_share_device);
+  return std::make_unique<cuda::CudaBackend>(std::move(device), precision,
+                                             options.captures_segments);
+}
+
+}  // namespace ptb

@@ -1,0 +1,97 @@
+#include "backend/cuda/device.hpp"
+
+#include <string>
+
+#include "backend/cuda/handles.hpp"
+#include "backend/cuda/launch.hpp"
+#include "ptb_dist/base/error.hpp"
+
+namespace ptb::cuda {
+namespace {
+
+constexpr const char* kWithout = "use --backend cpu";
+
+__global__ void do_nothing() {}
+
+// "13.0" of 13000.
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+Error missing(Complaint complaint) {
+  complaint.where = "backend = cuda";
+  return {ExitCode::missing, std::move(complaint)};
+}
+
+// Before any other call, whose status says less.
+void require_driver() {
+  int driver = 0, runtime = 0;
+  check(cudaDriverGetVersion(&driver));
+  check(cudaRuntimeGetVersion(&runtime));
+  if (driver == 0) {
+    throw missing({.what = "there is no NVIDIA driver",
+                   .why = "CUDA finds none on this host",
+                   .remedy = std::string("install one that nvidia-smi accepts, or ") + kWithout});
+  }
+  if (driver / 1000 < runtime / 1000) {  // minor versions work together
+    throw missing({.what = "the NVIDIA driver is too old",
+                   .why = "it supports CUDA " + version_text(driver) + ", this program needs " +
+                          version_text(runtime),
+                   .remedy = std::string("update the driver, or ") + kWithout});
+  }
+}
+
+int require_devices() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
+    cudaGetLastError();
+    throw missing(
+        {.what = "there is no GPU",
+         .why = "the driver shows none to this process",
+         .remedy = std::string("look at nvidia-smi and CUDA_VISIBLE_DEVICES, or ") + kWithout});
+  }
+  check(status);
+  return count;
+}
+
+Device describe(int index) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index));
+  return {.index = index,
+          .generation = properties.major,
+          .description = std::string(properties.name) + " (sm_" + std::to_string(properties.major) +
+                         std::to_string(properties.minor) + ", " +
+                         std::to_string(properties.multiProcessorCount) + " SMs)"};
+}
+
+}  // namespace
+
+int count_devices() {
+  int driver = 0, count = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver < CUDART_VERSION / 1000 * 1000) {
+    return 0;
+  }
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+Device use_device(int host_rank, bool may_share) {
+  require_driver();
+  const int count = require_devices();
+  if (host_rank >= count && !may_share) {
+    throw missing({.what = "there are more ranks than GPUs on this host",
+                   .why = std::to_string(count) + " for rank " + std::to_string(host_rank) +
+                          " of the host, counted from 0",
+                   .remedy = "start fewer ranks, or let them share with --comm mpi"});
+  }
+  Device device = describe(host_rank % count);
+  check(cudaSetDevice(device.index));
+  const Stream stream = make_stream();
+  launch(do_nothing, {1, 1, stream.get()});  // or the first one would fail within a step
+  check(cudaStreamSynchronize(stream.get()));
+  return device;
+}
+
+}  // namespace ptb::cuda

@@ -1,0 +1,54 @@
+#include "backend/cuda/handles.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "ptb_dist/base/error.hpp"
+
+namespace ptb::cuda {
+
+Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return Stream(stream);
+}
+
+CudaEvent make_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return CudaEvent(event);
+}
+
+CublasHandle make_cublas(cudaStream_t stream) {
+  cublasHandle_t handle = nullptr;
+  check(cublasCreate(&handle));
+  CublasHandle owner(handle);
+  check(cublasSetStream(handle, stream));
+  return owner;
+}
+
+std::shared_ptr<std::byte> allocate_device(std::size_t bytes, const std::string& what) {
+  void* memory = nullptr;
+  const cudaError_t status = cudaMalloc(&memory, std::max<std::size_t>(bytes, 1));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total));
+    throw Error(ExitCode::missing,
+                {.what = "out of GPU memory",
+                 .where = what,
+                 .why = fmt::format("{} bytes are wanted, {} of {} are free", bytes, free, total),
+                 .remedy = "use a smaller model, fewer lanes, or more GPUs with --scaling strong"});
+  }
+  check(status);
+  return {static_cast<std::byte*>(memory), [](std::byte* p) { log_failure(cudaFree(p)); }};
+}
+
+std::shared_ptr<std::byte> allocate_pinned(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, std::max<std::size_t>(bytes, 1), cudaHostAllocDefault));
+  return {static_cast<std::byte*>(memory), [](std::byte* p) { log_failure(cudaFreeHost(p)); }};
+}
+
+}  // namespace ptb::cuda

@@ -1,0 +1,39 @@
+// Owners of what the CUDA runtime and cuBLAS hand out: each frees its own, and can be moved but not
+// copied. A moved-from owner is empty. All streams are non-blocking: the default stream, which
+// waits for everybody, is not used.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "backend/cuda/check.hpp"
+
+namespace ptb::cuda {
+
+// A handle that is a pointer, freed by `Free`.
+template <class Handle, auto Free>
+struct FreeHandle {
+  void operator()(Handle handle) const noexcept { log_failure(Free(handle)); }
+};
+template <class Handle, auto Free>
+using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, FreeHandle<Handle, Free>>;
+
+using Stream = Owned<cudaStream_t, &cudaStreamDestroy>;
+using CudaEvent = Owned<cudaEvent_t, &cudaEventDestroy>;
+using Graph = Owned<cudaGraph_t, &cudaGraphDestroy>;
+using GraphExec = Owned<cudaGraphExec_t, &cudaGraphExecDestroy>;
+using CublasHandle = Owned<cublasHandle_t, &cublasDestroy>;
+
+Stream make_stream();
+CudaEvent make_event();  // for ordering: it takes no time stamps
+CublasHandle make_cublas(cudaStream_t stream);
+
+// Device memory, not yet written. Error 69 with the bytes wanted and free if there is not enough;
+// `what` it is for stands in the message.
+std::shared_ptr<std::byte> allocate_device(std::size_t bytes, const std::string& what);
+// Page-locked host memory: the only kind that asynchronous copies may touch.
+std::shared_ptr<std::byte> allocate_pinned(std::size_t bytes);
+
+}  // namespace ptb::cuda

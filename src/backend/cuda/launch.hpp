@@ -1,0 +1,56 @@
+// The one header that knows that a kernel may be compiled by nvcc or by the host compiler. Only .cu
+// files include it.
+//
+// Kernels are started by launch(), take shared memory from the macros below, and use of the device's
+// vocabulary what both compilers have: thread and block indices, __syncthreads, __shfl_xor_sync.
+#pragma once
+
+#include <cstddef>
+#include <tuple>
+#include <utility>
+
+#include "backend/cuda/check.hpp"
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+// An array of `count` in shared memory.
+#define PTB_SHARED(type, name, count) __shared__ type name[count]
+#define PTB_INTRODUCE(kernel, where)
+#else
+#include "support/cuda_on_cpu/device.hpp"  // tests only: the backend without a GPU
+#define PTB_SHARED(type, name, count) \
+  type* const name = ::ptb::cuda_on_cpu::shared_array<type, count, __COUNTER__>()
+#define PTB_INTRODUCE(kernel, where) ::ptb::cuda_on_cpu::introduce(kernel, where)
+#endif
+
+namespace ptb::cuda {
+
+// Where a kernel runs, and which line of ours to blame.
+struct LaunchShape {
+  LaunchShape(dim3 grid_extent, dim3 block_extent, cudaStream_t on_stream,
+              std::source_location launched_at = std::source_location::current())
+      : grid(grid_extent), block(block_extent), stream(on_stream), where(launched_at) {}
+
+  dim3 grid, block;
+  cudaStream_t stream;
+  std::source_location where;
+};
+
+// Starts a kernel, its arguments converted to those of its signature. An empty grid starts nothing.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
+  static_assert(sizeof...(Parameters) == sizeof...(Arguments));
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  PTB_INTRODUCE(kernel, shape.where);
+  std::tuple<std::remove_cv_t<Parameters>...> values{std::forward<Arguments>(arguments)...};
+  std::apply(
+      [&](auto&... value) {
+        void* addresses[] = {static_cast<void*>(&value)..., nullptr};
+        check(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), shape.grid, shape.block,
+                               addresses, 0, shape.stream),
+              shape.where);
+      },
+      values);
+}
+
+}  // namespace ptb::cuda

@@ -1,0 +1,46 @@
+// Sums and maxima over the threads of a block, in an order that the block's size fixes. For .cu
+// files.
+#pragma once
+
+#include "backend/cuda/launch.hpp"
+
+namespace ptb::cuda {
+
+// Threads of a block that reduces: whole warps, and a power of two of them.
+inline constexpr unsigned kReduceThreads = 256;
+
+struct Sum {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+
+struct Maximum {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a < b ? b : a;  // a NaN is not larger than anything
+  }
+};
+
+// combine over all kReduceThreads threads of the block, for each of them the same. All call it.
+//
+// A butterfly within each warp, whose results meet in shared memory, and a second one over those.
+template <class T, class Combine>
+__device__ T reduce_block(T value, Combine combine) {
+  constexpr unsigned kLanes = 32, kWarps = kReduceThreads / kLanes;
+  PTB_SHARED(T, of_warps, kWarps);
+  for (unsigned step = kLanes / 2; step > 0; step /= 2) {
+    value = combine(value, __shfl_xor_sync(0xffffffffu, value, static_cast<int>(step)));
+  }
+  __syncthreads();  // of_warps may still be read from the call before
+  if (threadIdx.x % kLanes == 0) of_warps[threadIdx.x / kLanes] = value;
+  __syncthreads();
+  value = of_warps[threadIdx.x % kWarps];
+  for (unsigned step = kWarps / 2; step > 0; step /= 2) {
+    value = combine(value, __shfl_xor_sync(0xffffffffu, value, static_cast<int>(step)));
+  }
+  return value;
+}
+
+}  // namespace ptb::cuda

@@ -1,0 +1,33 @@
+// What tests may set and read of the emulation. In a program it is set by environment variables:
+//
+//   CUDA_ON_CPU_SEED      schedule: 0 everything at once and in order; others draw orders (1)
+//   CUDA_ON_CPU_DEVICES   number of devices (1)
+//   CUDA_ON_CPU_DRIVER    version that the driver says it supports, as 13000; 0: no driver (13000)
+//   CUDA_ON_CPU_MEMORY    bytes of a device (1 GiB)
+//   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, launch:N or copy:N: the N-th of these fails, from 1;
+//                         or architecture: no kernel is built for this device
+//   CUDA_ON_CPU_COUNTS    file for the counters below, written when the process ends
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace ptb::cuda_on_cpu {
+
+struct Counters {
+  std::int64_t launches = 0;        // of kernels by the host; replayed ones are not in it
+  std::int64_t graph_launches = 0;  // cudaGraphLaunch
+  std::int64_t captures = 0;        // graphs instantiated
+  std::int64_t allocations = 0;     // device and page-locked
+  std::int64_t host_waits = 0;      // calls that make the host wait for a stream or an event
+  std::int64_t kernels = 0;         // run, replayed ones too
+  std::int64_t products = 0;        // matrix products run, replayed ones too
+  double product_flops = 0;         // 2·m·n·k each
+};
+Counters& counters();
+
+// The schedule from here on, as CUDA_ON_CPU_SEED.
+void set_seed(std::uint64_t seed);
+
+}  // namespace ptb::cuda_on_cpu

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Defects put into copies of the CUDA backend, one at a time: does the emulation find each of them?
+
+    python3 mutants.py --build build [--sample] [--only WORDS]
+
+A mutant is compiled as ptb_dist_cuda_racecheck is, linked in its place, and trains a few windows
+under several schedules. It is killed if a run ends with an error, or if a loss or a norm is not the
+CPU backend's. Prints each mutant and what killed it; the exit status is 1 if one survives, or if the
+backend as it is does not pass.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE = pathlib.Path(__file__).resolve().parents[3]
+BACKEND = SOURCE / "src" / "backend" / "cuda"
+sys.path.insert(0, str(SOURCE / "tests" / "train"))
+import program  # noqa: E402
+
+TARGET = "ptb_dist_cuda_racecheck"
+SEEDS = (0, 1, 2, 5)
+# An epoch is 16 windows, so the learning rate changes within the run. One rank with --comm mpi sums
+# in host memory as several do.
+FLAGS = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "200",
+         "--vocab-size", "203", "--hidden-size", "18", "--num-steps", "6", "--batch-size", "20",
+         "--eval-lanes", "3", "--keep-prob", "0.5", "--max-epoch", "1", "--epochs", "2",
+         "--max-windows", "19", "--precision", "fp32", "--comm", "mpi"]
+BOUND = 3e-6  # of a difference from the CPU backend's curve
+
+
+@dataclasses.dataclass
+class Mutant:
+    name: str
+    file: str  # of the backend
+    line: int  # from 1
+    before: str
+    after: str
+    is_sample: bool = False  # made in the default suite
+
+
+def by_pattern(name, pattern, after="", samples=(), files="*"):
+    """A mutant for each place that the pattern matches; `samples` are numbers of those places."""
+    found = []
+    for path in sorted(BACKEND.glob(files)):
+        if path.name == "launch.hpp":
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            code = line.split("//")[0]
+            for match in re.finditer(pattern, code):
+                changed = line[:match.start()] + after + line[match.end():]
+                found.append(Mutant(f"{name}, {path.name}:{number}", path.name, number, line,
+                                    changed, len(found) in samples))
+    return found
+
+
+def by_text(name, file, before, after, is_sample=False):
+    """One mutant; the text must be there once."""
+    lines = (BACKEND / file).read_text().splitlines()
+    places = [n for n, line in enumerate(lines, 1) if before in line]
+    if len(places) != 1:
+        raise RuntimeError(f"{name}: {len(places)} lines of {file} have {before!r}")
+    line = lines[places[0] - 1]
+    return [Mutant(f"{name}, {file}:{places[0]}", file, places[0], line,
+                   line.replace(before, after), is_sample)]
+
+
+def all_mutants():
+    return [
+        *by_pattern("a barrier is missing", r"__syncthreads\(\);", samples=(0, 2)),
+        *by_pattern("an event is not waited for", r"check\(cudaStreamWaitEvent\(.*\)\);",
+                    samples=(0,)),
+        *by_pattern("a bound is not checked", r"if \(index >= [^)]*\) return;", samples=(0,)),
+        # Not made: embedding.cu without `u >= *count`. What rows beyond the count get has no meaning.
+        *by_text("a row too many is stepped", "optimizer.cu", "u >= *g.count || ", ""),
+        *by_text("a column too many is summed", "softmax.cu",
+                 "if (threadIdx.y != 0 || column >= columns) return;",
+                 "if (threadIdx.y != 0) return;"),
+        *by_text("fresh memory is not zeroed", "cuda_backend.cpp", "set_zero(tensor);", ";"),
+        *by_text("what came from the window before is added", "stack.cu", "if (!is_last) d_h", "d_h"),
+        *by_text("a download is read before it is there", "staging.cpp",
+                 "check(cudaStreamSynchronize(stream_));", ""),
+        *by_text("a staged part is overwritten early", "staging.cpp",
+                 "std::min(kHalfBytes, (used_ + bytes + kAlignment - 1) / kAlignment * kAlignment)",
+                 "0"),
+        *by_text("the learning rate is baked into the graph", "cuda_backend.cpp",
+                 "staging_.upload(step_.get(),",
+                 "if (segments_.size() < 2) staging_.upload(step_.get(),", is_sample=True),
+        *by_text("the target's logit is read late", "softmax.cu",
+                 "static_cast<double>(target_logit);", "static_cast<double>(row[target]);"),
+    ]
+
+
+class Workshop:
+    """Compiles and links mutants as the build does."""
+
+    def __init__(self, build, scratch):
+        self.build, self.scratch = build, scratch
+        commands = json.loads((build / "compile_commands.json").read_text())
+        self.compile = {}  # name of a source -> (arguments, folder, object)
+        for entry in commands:
+            arguments = shlex.split(entry["command"])
+            target = arguments[arguments.index("-o") + 1]
+            if f"{TARGET}_backend.dir" in target:
+                self.compile[pathlib.Path(entry["file"]).name] = (arguments, entry["directory"],
+                                                                  target)
+        self.link = self.link_command()
+
+    def link_command(self):
+        made_by_make = list(self.build.rglob(f"{TARGET}.dir/link.txt"))
+        if made_by_make:
+            return shlex.split(made_by_make[0].read_text()), made_by_make[0].parents[2]
+        shown = subprocess.run(["ninja", "-C", str(self.build), "-t", "commands", TARGET],
+                               capture_output=True, text=True, check=True).stdout
+        command = shown.strip().splitlines()[-1]
+        return shlex.split(command.removeprefix(": && ").removesuffix(" && :")), self.build
+
+    def make(self, mutant):
+        """The program with the mutant in it."""
+        copy = self.scratch / "src" / "backend" / "cuda"
+        shutil.rmtree(self.scratch / "src", ignore_errors=True)
+        shutil.copytree(BACKEND, copy)
+        lines = (BACKEND / mutant.file).read_text().splitlines()
+        assert lines[mutant.line - 1] == mutant.before
+        lines[mutant.line - 1] = mutant.after
+        (copy / mutant.file).write_text("\n".join(lines) + "\n")
+        replaced = {}
+        for source in self.sources_of(mutant.file):
+            arguments, folder, target = self.compile[source]
+            made = self.scratch / f"{source}.o"
+            replaced[target] = str(made)
+            changed = [str(copy / source) if a.endswith(f"/cuda/{source}") else
+                       str(made) if a == target else a for a in arguments]
+            # Less is unused now, which is no defect; -O1 compiles in half the time.
+            subprocess.run([changed[0], f"-I{self.scratch}/src", *changed[1:], "-w", "-O1"],
+                           cwd=folder, check=True)
+        arguments, folder = self.link
+        linked = [replaced.get(a, a) for a in arguments]
+        linked[linked.index("-o") + 1] = str(self.scratch / TARGET)
+        subprocess.run(linked, cwd=folder, check=True)
+        return self.scratch / TARGET
+
+    def sources_of(self, file):
+        if file in self.compile:
+            return [file]
+        return [name for name in self.compile
+                if f'"backend/cuda/{file}"' in (BACKEND / name).read_text()]
+
+
+def curve(executable, backend, scratch, seed):
+    """Losses and norms, or what the run said when it failed."""
+    run_dir = scratch / "run"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    ended = program.run([*FLAGS, "--backend", backend, "--metrics-windows", "1", "--run-dir",
+                         str(run_dir)], executable, changes=dict(CUDA_ON_CPU_SEED=str(seed)),
+                        timeout=300)
+    if ended.status != 0:
+        return (ended.err.strip().splitlines() or [f"exit status {ended.status}"])[0]
+    return [(w["loss"], w["gradient_norm"]) for w in program.records(run_dir, "window")]
+
+
+def killer(executable, expected, scratch):
+    """What finds the defect, or nothing."""
+    for seed in SEEDS:
+        found = curve(executable, "cuda", scratch, seed)
+        if isinstance(found, str):
+            return f"seed {seed}: {found}"
+        worst = max(program.relative_difference(a, b) for pair in zip(found, expected, strict=True)
+                    for a, b in zip(*pair))
+        if not worst <= BOUND:
+            return f"seed {seed}: the curve differs by {worst:.1e}"
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--build", type=lambda path: pathlib.Path(path).resolve(), required=True)
+    parser.add_argument("--sample", action="store_true", help="only those of the default suite")
+    parser.add_argument("--only", default="", help="mutants whose name has these words")
+    args = parser.parse_args()
+    mutants = [m for m in all_mutants() if args.only in m.name and (m.is_sample or not args.sample)]
+    survivors = 0
+    with tempfile.TemporaryDirectory(prefix="ptb_dist_mutants_") as folder:
+        scratch = pathlib.Path(folder)
+        expected = curve(args.build / TARGET, "cpu", scratch, 0)
+        if complaint := killer(args.build / TARGET, expected, scratch):
+            sys.exit(f"the backend as it is fails: {complaint}")
+        workshop = Workshop(args.build, scratch)
+        for mutant in mutants:
+            found = killer(workshop.make(mutant), expected, scratch)
+            survivors += found is None
+            print(f"{mutant.name}: {'SURVIVES' if found is None else found}", flush=True)
+    print(f"{len(mutants) - survivors} of {len(mutants)} mutants killed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+#include "support/cuda_on_cpu/settings.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+namespace ptb::cuda_on_cpu {
+namespace {
+
+std::string text_of(const char* variable, const std::string& otherwise) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+std::uint64_t number_of(const char* variable, std::uint64_t otherwise) {
+  return std::strtoull(text_of(variable, std::to_string(otherwise)).c_str(), nullptr, 10);
+}
+
+Settings& writable() {
+  static Settings instance = [] {
+    Settings s;
+    s.seed = number_of("CUDA_ON_CPU_SEED", s.seed);
+    s.devices = static_cast<int>(number_of("CUDA_ON_CPU_DEVICES", 1));
+    s.driver = static_cast<int>(number_of("CUDA_ON_CPU_DRIVER", 13000));
+    s.memory = number_of("CUDA_ON_CPU_MEMORY", s.memory);
+    const std::string failing = text_of("CUDA_ON_CPU_FAIL", "");
+    const std::size_t colon = failing.find(':');
+    s.failing = failing.substr(0, colon);
+    if (colon != std::string::npos) s.failing_at = std::stoll(failing.substr(colon + 1));
+    return s;
+  }();
+  return instance;
+}
+
+// Written when the process ends, by whatever way calls destructors of statics.
+struct CountersAtExit {
+  Counters values;
+  ~CountersAtExit() {
+    const std::string path = text_of("CUDA_ON_CPU_COUNTS", "");
+    if (path.empty()) return;
+    std::ofstream(path) << "{\"launches\": " << values.launches
+                        << ", \"graph_launches\": " << values.graph_launches
+                        << ", \"captures\": " << values.captures
+                        << ", \"allocations\": " << values.allocations
+                        << ", \"host_waits\": " << values.host_waits
+                        << ", \"kernels\": " << values.kernels
+                        << ", \"products\": " << values.products
+                        << ", \"product_flops\": " << values.product_flops << "}\n";
+  }
+};
+
+}  // namespace
+
+const Settings& settings() { return writable(); }
+
+void set_seed(std::uint64_t seed) { writable().seed = seed; }
+
+Counters& counters() {
+  static CountersAtExit instance;
+  return instance.values;
+}
+
+bool is_to_fail(const char* kind) {
+  if (settings().failing != kind) return false;
+  static std::int64_t calls = 0;
+  return ++calls == settings().failing_at;
+}
+
+void fail(const std::string& what) {
+  const std::string line = "cuda_on_cpu: " + what +
+                           "; CUDA_ON_CPU_SEED=" + std::to_string(settings().seed) +
+                           " shows it again\n";
+  std::fflush(stdout);
+  if (write(STDERR_FILENO, line.data(), line.size()) < 0) _exit(87);
+  _exit(86);
+}
+
+Dice::Dice(std::uint64_t number)
+    : state_((settings().seed << 32) ^ number), in_order_(settings().seed == 0) {
+  next();
+}
+
+// SplitMix64 (Steele, Lea and Flood 2014): any state is a good one.
+std::uint64_t Dice::next() {
+  state_ += 0x9e3779b97f4a7c15;
+  std::uint64_t z = state_;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+std::size_t Dice::below(std::size_t limit) { return in_order_ ? 0 : next() % limit; }
+
+Service service() {
+  constexpr std::array kKinds = {Service::eager, Service::starving, Service::uniform};
+  return kKinds[settings().seed % kKinds.size()];
+}
+
+}  // namespace ptb::cuda_on_cpu

@@ -1,0 +1,53 @@
+#include "support/fast_backends.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <string_view>
+
+namespace ptb::test {
+namespace {
+
+constexpr double kTf32 = 0x1p-11;  // 10 bits of mantissa behind the point
+constexpr double kBf16 = 0x1p-8;   // 7 bits
+
+std::vector<FastBackend> all() {
+  std::vector<FastBackend> list;
+  for (const int threads : {1, 2}) {
+    list.push_back({.name = fmt::format("cpu, threads {}", threads),
+                    .options = {.name = "cpu", .precision = "fp32", .threads = threads}});
+  }
+  for (const auto& [precision, input_error] :
+       {std::pair{"fp32", 0.0}, std::pair{"tf32", kTf32}, std::pair{"bf16", kBf16}}) {
+    list.push_back({.name = fmt::format("cuda, {}", precision),
+                    .options = {.name = "cuda", .precision = precision},
+                    .input_error = input_error});
+  }
+  return list;
+}
+
+bool is_there(const FastBackend& backend) {
+  try {
+    backend.make();
+    return true;
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::missing) throw;
+    return false;
+  }
+}
+
+}  // namespace
+
+std::vector<FastBackend> fast_backends() {
+  const char* variable = std::getenv("PTB_DIST_TEST_BACKENDS");
+  const std::string wanted = variable == nullptr ? "" : fmt::format(",{},", variable);
+  std::vector<FastBackend> list;
+  for (const FastBackend& backend : all()) {
+    const bool is_wanted =
+        wanted.find(fmt::format(",{},", backend.options.name)) != std::string::npos;
+    if (wanted.empty() ? is_there(backend) : is_wanted) list.push_back(backend);
+  }
+  return list;
+}
+
+}  // namespace ptb::test

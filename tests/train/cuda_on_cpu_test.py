@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+"""The whole trainer on the CUDA backend, without a GPU (tests/support/cuda_on_cpu).
+
+    python3 cuda_on_cpu_test.py --program build/ptb_dist_cuda_on_cpu [unittest's arguments]
+
+The program has the CPU backend too, which its curves are compared with.
+"""
+
+import json
+import re
+
+import program
+
+# Small enough for a window to take milliseconds; H has no factor 4, lanes do not fill a warp.
+MODEL = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "200",
+         "--vocab-size", "200", "--hidden-size", "18", "--num-steps", "6", "--batch-size", "5",
+         "--eval-lanes", "3", "--keep-prob", "0.5", "--metrics-windows", "1"]
+LAYERS, STEPS = 2, 6
+SEEDS = (0, 1, 2, 3, 5)  # 0 is in order; the others draw, each kind of service among them
+MEASURES = ("loss", "gradient_norm")
+
+
+def kernels_per_window(layers, steps):
+    """One for each step of each layer and way; beside the recurrence: masks, embedding, two of the
+    softmax forward; a column sum of the softmax and of each layer, and the embedding backward; two
+    for the norm, three for the step."""
+    return 2 * layers * steps + 4 + (1 + layers + 1) + 5
+
+
+def products_per_window(layers, steps):
+    """Of a layer: x·Wx, and h·Wh at each step; d_z·Whᵀ at each step but the first, d_z·Wxᵀ, and two
+    for the kernel's gradient. The softmax: one forward, two backward."""
+    return layers * ((1 + steps) + (steps - 1 + 1) + 2) + 3
+
+
+class OnCpu(program.TestCase):
+    def curve(self, *flags, backend="cuda", ranks=1, windows=10, precision="fp32", **variables):
+        """Records of the windows, and the final parameters' bytes."""
+        self.runs += 1
+        run_dir = self.scratch / f"run{self.runs}"
+        saved = run_dir.with_suffix(".h5")
+        comm = ["--comm", "mpi"] if ranks > 1 else []
+        arguments = [*MODEL, "--backend", backend, "--precision", precision, "--max-windows",
+                     str(windows), "--run-dir", str(run_dir), "--save-parameters", str(saved),
+                     *comm, *flags]
+        ended = self.run_program(arguments, ranks=ranks, changes=variables, timeout=300)
+        self.assertEqual(ended.status, 0, ended.err)
+        windows_seen = program.records(run_dir, "window")
+        self.assertEqual([w["step"] for w in windows_seen], list(range(windows)))
+        return windows_seen, saved.read_bytes()
+
+    def assert_near(self, curve_a, curve_b, bound):
+        for a, b in zip(curve_a, curve_b, strict=True):
+            for measure in MEASURES:
+                self.assertLessEqual(program.relative_difference(a[measure], b[measure]), bound)
+
+    def fails(self, *flags, **variables):
+        """The line of a run that must end with 69."""
+        ended = self.run_program([*MODEL, "--backend", "cuda", "--max-windows", "2", "--run-dir",
+                                  str(self.scratch / "failed"), *flags], changes=variables)
+        self.assertEqual(ended.status, 69, ended.err)
+        self.assertEqual(ended.err.count("\n"), 1, ended.err)
+        return ended.err
+
+
+class Curves(OnCpu):
+    def test_it_is_the_cpu_backends(self):
+        # Rounding grows with every window, and at learning rate 1 fast (README); seen: 3e-7.
+        expected, _ = self.curve(backend="cpu")
+        found, _ = self.curve()
+        self.assert_near(found, expected, 3e-6)
+
+    def test_reduced_precisions_are_near(self):
+        """And not equal: that they are used is seen."""
+        expected, exact = self.curve(backend="cpu", windows=3)
+        for precision, bound in (("tf32", 2e-3), ("bf16", 2e-2)):
+            found, parameters = self.curve(precision=precision, windows=3)
+            self.assert_near(found, expected, bound)
+            self.assertGreater(max(program.relative_difference(a["loss"], b["loss"])
+                                   for a, b in zip(found, expected)), bound / 1e5)
+
+    def test_no_schedule_changes_a_bit(self):
+        for precision in ("fp32", "bf16"):
+            results = [self.curve(precision=precision, windows=4, CUDA_ON_CPU_SEED=str(seed))
+                       for seed in SEEDS]
+            for result in results[1:]:
+                self.assertEqual(result, results[0])
+
+    def test_replayed_graphs_are_what_they_were_captured_from(self):
+        for precision in ("fp32", "bf16"):
+            replayed = self.curve(precision=precision)
+            eager = self.curve(precision=precision, CUDA_ON_CPU_GRAPHS="0")
+            self.assertEqual(replayed, eager)
+
+    def test_the_learning_rate_of_each_epoch_reaches_a_captured_step(self):
+        # 66 windows an epoch; the rate halves with each.
+        flags = ["--max-epoch", "1", "--num-layers", "1", "--epochs", "3"]
+        replayed = self.curve(*flags, windows=135)
+        eager = self.curve(*flags, windows=135, CUDA_ON_CPU_GRAPHS="0")
+        self.assertEqual(len({w["learning_rate"] for w in replayed[0]}), 3)
+        self.assertEqual(replayed, eager)
+
+    def test_ranks_share_a_device(self):
+        expected, _ = self.curve()
+        for ranks in (2, 3):
+            found, _ = self.curve(ranks=ranks, CUDA_ON_CPU_SEED="5")
+            self.assert_near(found, expected, 3e-6)
+
+    def test_validation_and_test_are_the_cpu_backends(self):
+        flags = [*MODEL, "--epochs", "1", "--precision", "fp32"]
+        perplexities = [
+            [r["perplexity"] for r in self.train([*flags, "--backend", backend])
+             if r["kind"] == "test" or (r["kind"] == "epoch" and r["split"] == "valid")]
+            for backend in ("cpu", "cuda")]
+        for cpu, cuda in zip(*perplexities, strict=True):
+            self.assertLess(program.relative_difference(cpu, cuda), 1e-4)
+
+
+class Budget(OnCpu):
+    """What makes a step fast, counted per window once all is captured."""
+
+    def counts(self, windows, **where):
+        path = self.scratch / f"counts{windows}.json"
+        self.curve(windows=windows, CUDA_ON_CPU_COUNTS=str(path), **where)
+        return json.loads(path.read_text())
+
+    def per_window(self, **where):
+        few, many = self.counts(8, **where), self.counts(18, **where)
+        return {name: (many[name] - few[name]) / 10 for name in few}
+
+    def test_a_window_of_fp32(self):
+        window = self.per_window()
+        self.assertEqual(window["allocations"], 0)
+        self.assertEqual(window["captures"], 0)
+        self.assertEqual(window["launches"], 0)  # all are in graphs
+        # Forward, softmax, recurrence, the layers, embedding, step.
+        self.assertEqual(window["graph_launches"], 5 + LAYERS)
+        self.assertEqual(window["host_waits"], 2)  # the loss and the norm, which the log wants
+        self.assertEqual(window["kernels"], kernels_per_window(LAYERS, STEPS))
+        self.assertEqual(window["products"], products_per_window(LAYERS, STEPS))
+
+    def test_a_window_of_bf16(self):
+        """The weights' copies are renewed outside of the graphs: a kernel a matrix."""
+        window = self.per_window(precision="bf16")
+        self.assertEqual(window["launches"], LAYERS + 1)
+        self.assertEqual(window["graph_launches"], 5 + LAYERS)
+        self.assertEqual([window[k] for k in ("allocations", "captures", "host_waits")], [0, 0, 2])
+
+
+class Errors(OnCpu):
+    def test_what_the_machine_lacks_is_said(self):
+        for pattern, variables in (
+                ("there is no NVIDIA driver", dict(CUDA_ON_CPU_DRIVER="0")),
+                (r"driver is too old.*CUDA 12\.2, this program needs 1", dict(
+                    CUDA_ON_CPU_DRIVER="12020")),
+                ("there is no GPU", dict(CUDA_ON_CPU_DEVICES="0")),
+                ("no code for this GPU's architecture", dict(CUDA_ON_CPU_FAIL="architecture")),
+                (r"out of GPU memory.*\d+ bytes are wanted, \d+ of 4500000 are free", dict(
+                    CUDA_ON_CPU_MEMORY="4500000")),
+                ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="pinned:2"))):
+            with self.subTest(pattern):
+                self.assertRegex(self.fails(**variables), pattern)
+
+    def test_every_failed_allocation_ends_with_a_line(self):
+        for n in (1, 2, 3, 10, 40):
+            self.assertRegex(self.fails(CUDA_ON_CPU_FAIL=f"malloc:{n}"), "out of GPU memory")
+
+    def test_ranks_without_a_device_of_their_own(self):
+        arguments = [*MODEL, "--backend", "cuda", "--max-windows", "2"]
+        ended = self.run_program([*arguments, "--run-dir", str(self.scratch / "a")], ranks=3,
+                                 changes=dict(CUDA_ON_CPU_DEVICES="2"))
+        self.assertEqual(ended.status, 69, ended.err)
+        self.assertRegex(ended.err, "more ranks than GPUs.*--comm mpi")
+        self.assertNotRegex(ended.err, "rank [01] ")
+        ended = self.run_program([*arguments, "--run-dir", str(self.scratch / "b")], ranks=2,
+                                 changes=dict(CUDA_ON_CPU_DEVICES="2"))
+        self.assertEqual(ended.status, 0, ended.err)
+
+    def test_a_device_that_breaks_ends_the_run(self):
+        for failing in ("launch:30", "copy:60"):
+            ended = self.run_program([*MODEL, "--backend", "cuda", "--max-windows", "8",
+                                      "--run-dir", str(self.scratch / failing.replace(":", ""))],
+                                     changes=dict(CUDA_ON_CPU_FAIL=failing))
+            self.assertEqual(ended.status, 70, ended.err)
+            errors = re.findall("error: .*", ended.err)
+            self.assertRegex(errors[0], r"a (CUDA|cuBLAS) call failed: \w+\.\w+:\d+: ")
+            self.assertEqual(len(errors), 1)
+
+    def test_auto_takes_the_cpu_where_there_is_no_device(self):
+        for devices, backend in (("0", "cpu"), ("1", "cuda")):
+            ended = self.run_program([*MODEL, "--dry-run"],
+                                     changes=dict(CUDA_ON_CPU_DEVICES=devices))
+            self.assertEqual(ended.status, 0, ended.err)
+            self.assertRegex(ended.out.splitlines()[0], rf", {backend}, ")
+
+
+if __name__ == "__main__":
+    program.run_tests()
