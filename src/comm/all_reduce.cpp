@@ -1,16 +1,14 @@
-// The ring. Of P ranks each sends to the next and receives from the one before. The elements are
-// cut into P chunks. In step s rank r sends chunk r - s and receives chunk r - s - 1 (modulo P):
-//   s < P - 1   the received chunk is added to the own one, so that after these steps rank r has
-//               the complete sum of chunk r + 1, which began at rank r + 1 and went round;
-//   s >= P - 1  the received chunk is complete and replaces the own one.
-// So every sum is computed once, in the order of the ring, and copied: the same bits everywhere.
 #include "comm/all_reduce.hpp"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
 namespace ptb {
 namespace {
+
+// A tree's sum is cut from here on; below it half the steps are worth more than less to send.
+constexpr std::size_t kCutBytes = std::size_t{32} << 10;
 
 class SmallAllReduce : public AllReduce {
  public:
@@ -24,32 +22,35 @@ class SmallAllReduce : public AllReduce {
   MPI_Request request_ = MPI_REQUEST_NULL;
 };
 
-class RingAllReduce : public AllReduce {
+// Carries out exchanges, one after the other.
+class SteppedAllReduce : public AllReduce {
  public:
-  RingAllReduce(const AllReduceArguments& arguments, ScratchPool& pool)
-      : arguments_(arguments), pool_(pool) {
-    mpi::check(MPI_Comm_rank(arguments_.comm, &rank_));
-    mpi::check(MPI_Comm_size(arguments_.comm, &size_));
+  SteppedAllReduce(const AllReduceArguments& arguments, std::vector<Exchange> exchanges,
+                   ScratchPool& pool)
+      : arguments_(arguments), exchanges_(std::move(exchanges)), pool_(pool) {
     if (!pool_.empty()) {
       scratch_ = std::move(pool_.back());
       pool_.pop_back();
     }
-    const auto longest = static_cast<std::size_t>(arguments_.elements / size_ + 1);
-    scratch_.resize(longest * size_of(arguments_.type));
+    std::size_t longest = 0;
+    for (const Exchange& exchange : exchanges_) {
+      if (exchange.is_added) longest = std::max(longest, bytes(exchange.in.count));
+    }
+    scratch_.resize(longest);
     begin_step();
   }
 
   bool advance() override {
-    if (step_ == last_step()) return true;
+    if (step_ == exchanges_.size()) return true;
     int is_step_over = 0;
     mpi::check(MPI_Testall(2, requests_.data(), &is_step_over, MPI_STATUSES_IGNORE));
     if (!is_step_over) return false;
-    if (is_adding()) {
-      const Chunk sum = chunk(rank_ - step_ - 1);
-      mpi::check(MPI_Reduce_local(scratch_.data(), sum.data, sum.elements,
+    const Exchange& exchange = exchanges_[step_];
+    if (exchange.is_added) {
+      mpi::check(MPI_Reduce_local(scratch_.data(), address(exchange.in), exchange.in.count,
                                   mpi::datatype(arguments_.type), MPI_SUM));
     }
-    if (++step_ < last_step()) {
+    if (++step_ < exchanges_.size()) {
       begin_step();
       return false;
     }
@@ -58,50 +59,67 @@ class RingAllReduce : public AllReduce {
   }
 
  private:
-  struct Chunk {
-    std::byte* data;
-    int elements;
-  };
-
-  int last_step() const { return 2 * (size_ - 1); }
-  bool is_adding() const { return step_ < size_ - 1; }
-
-  // Chunk `index` modulo P, index >= -2P.
-  Chunk chunk(int index) const {
-    const std::int64_t k = (index + 2 * size_) % size_;
-    const std::int64_t first = arguments_.elements * k / size_;
-    const std::int64_t end = arguments_.elements * (k + 1) / size_;
-    return {arguments_.data + static_cast<std::size_t>(first) * size_of(arguments_.type),
-            static_cast<int>(end - first)};
+  std::size_t bytes(int elements) const {
+    return static_cast<std::size_t>(elements) * size_of(arguments_.type);
   }
+  std::byte* address(Run run) const { return arguments_.data + bytes(run.first); }
 
   void begin_step() {
     const MPI_Datatype type = mpi::datatype(arguments_.type);
-    const Chunk out = chunk(rank_ - step_);
-    const Chunk in = chunk(rank_ - step_ - 1);
-    std::byte* to = is_adding() ? scratch_.data() : in.data;
-    mpi::check(MPI_Irecv(to, in.elements, type, (rank_ + size_ - 1) % size_, arguments_.tag,
+    const Exchange& exchange = exchanges_[step_];
+    std::byte* const to = exchange.is_added ? scratch_.data() : address(exchange.in);
+    mpi::check(MPI_Irecv(to, exchange.in.count, type, exchange.from, arguments_.tag,
                          arguments_.comm, &requests_[0]));
-    mpi::check(MPI_Isend(out.data, out.elements, type, (rank_ + 1) % size_, arguments_.tag,
-                         arguments_.comm, &requests_[1]));
+    mpi::check(MPI_Isend(address(exchange.out), exchange.out.count, type, exchange.to,
+                         arguments_.tag, arguments_.comm, &requests_[1]));
   }
 
   AllReduceArguments arguments_;
+  std::vector<Exchange> exchanges_;  // not empty
   ScratchPool& pool_;
-  std::vector<std::byte> scratch_;  // one chunk
+  std::vector<std::byte> scratch_;  // for the longest run that is added
   std::array<MPI_Request, 2> requests_{MPI_REQUEST_NULL, MPI_REQUEST_NULL};
-  int rank_ = 0;
-  int size_ = 1;
-  int step_ = 0;
+  std::size_t step_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<AllReduce> begin_all_reduce(const AllReduceArguments& arguments,
+// Of P ranks each sends to the next and receives from the one before. The elements are cut into P
+// chunks. In step s rank r sends chunk r - s and receives chunk r - s - 1 (modulo P):
+//   s < P - 1   the received chunk is added to the own one, so that after these steps rank r has
+//               the complete sum of chunk r + 1, which began at rank r + 1 and went round;
+//   s >= P - 1  the received chunk is complete and replaces the own one.
+// So every sum is computed once, in the order of the ring, and copied: the same bits everywhere.
+std::vector<Exchange> ring_exchanges(int rank, int ranks, int elements) {
+  const auto chunk = [&](int index) {  // modulo P, index >= -2P
+    const std::int64_t k = (index + 2 * ranks) % ranks;
+    const std::int64_t first = elements * k / ranks;
+    const std::int64_t end = elements * (k + 1) / ranks;
+    return Run{static_cast<int>(first), static_cast<int>(end - first)};
+  };
+  std::vector<Exchange> exchanges;
+  for (int step = 0; step < 2 * (ranks - 1); ++step) {
+    exchanges.push_back({.to = (rank + 1) % ranks,
+                         .from = (rank + ranks - 1) % ranks,
+                         .out = chunk(rank - step),
+                         .in = chunk(rank - step - 1),
+                         .is_added = step < ranks - 1});
+  }
+  return exchanges;
+}
+
+std::unique_ptr<AllReduce> begin_all_reduce(const AllReduceArguments& arguments, bool is_tree,
                                             ScratchPool& scratch) {
   const std::size_t bytes = static_cast<std::size_t>(arguments.elements) * size_of(arguments.type);
-  if (bytes < kRingBytes) return std::make_unique<SmallAllReduce>(arguments);
-  return std::make_unique<RingAllReduce>(arguments, scratch);
+  if (!is_tree && bytes < kRingBytes) return std::make_unique<SmallAllReduce>(arguments);
+  int rank = 0, ranks = 1;
+  mpi::check(MPI_Comm_rank(arguments.comm, &rank));
+  mpi::check(MPI_Comm_size(arguments.comm, &ranks));
+  return std::make_unique<SteppedAllReduce>(
+      arguments,
+      is_tree ? tree_exchanges(rank, ranks, arguments.elements, bytes >= kCutBytes)
+              : ring_exchanges(rank, ranks, arguments.elements),
+      scratch);
 }
 
 }  // namespace ptb

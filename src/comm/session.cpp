@@ -226,8 +226,7 @@ Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, El
                        .type = type,
                    };
                    mpi_->sums_begun = (mpi_->sums_begun + 1) % kSumTags;
-                   sum->pieces.push_back(is_tree ? begin_tree_all_reduce(piece, mpi_->scratch)
-                                                 : ptb::begin_all_reduce(piece, mpi_->scratch));
+                   sum->pieces.push_back(ptb::begin_all_reduce(piece, is_tree, mpi_->scratch));
                  });
   mpi_->sums_in_flight.push_back(sum);
   return sum;
