@@ -10,10 +10,6 @@
 namespace ptb {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // A group's lanes as they travel to rank 0; h and c follow.
 struct GroupHead {
   LaneSlice lanes;
@@ -57,14 +53,14 @@ Checkpointer::~Checkpointer() {
 void Checkpointer::begin(SavePlace place) {
   place.folder.prepare();
   place_ = std::move(place);
-  saved_at_ = Clock::now();
+  since_save_ = {};
 }
 
 bool Checkpointer::poll() {
   if (!place_ || !is_over(Session::Seconds(0))) return false;
   if (under_way_.valid()) collect();
   if (failure_) return true;
-  return place_->minutes > 0 && seconds_since(saved_at_) >= 60 * place_->minutes;
+  return place_->minutes > 0 && since_save_.seconds() >= 60 * place_->minutes;
 }
 
 HostState Checkpointer::gathered(std::span<const LaneGroup> groups) {
@@ -96,7 +92,7 @@ HostState Checkpointer::gathered(std::span<const LaneGroup> groups) {
 }
 
 void Checkpointer::save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best) {
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   const HostState whole = gathered(groups);
   session_.on_root([&] {
     join();
@@ -106,14 +102,14 @@ void Checkpointer::save(const Progress& progress, std::span<const LaneGroup> gro
     write({.image = std::move(image),
            .step = progress.step,
            .is_best = is_best,
-           .waited = seconds_since(start)});
-    saved_at_ = Clock::now();
+           .waited = watch.seconds()});
+    since_save_ = {};
   });
 }
 
 void Checkpointer::write(Save save) {
   under_way_ = std::async(std::launch::async, [this, save = std::move(save)]() mutable {
-    const Clock::time_point start = Clock::now();
+    const Stopwatch watch;
     seal_checkpoint(save.image);
     faults_.at(Fault::Phase::save, save.step);
     report_.sync();
@@ -123,8 +119,7 @@ void Checkpointer::write(Save save) {
     place_->folder.prune(place_->keep);
     return fmt::format("Checkpoint: {}{} ({:.1f} MB; training waited {:.3f} s, saved in {:.3f} s)",
                        file.string(), save.is_best ? " and best.h5" : "",
-                       static_cast<double>(save.image.size()) / 1e6, save.waited,
-                       seconds_since(start));
+                       static_cast<double>(save.image.size()) / 1e6, save.waited, watch.seconds());
   });
 }
 
@@ -147,7 +142,7 @@ void Checkpointer::join() {
     throw Error(ExitCode::io,
                 {.what = "a checkpoint is not on the disk yet",
                  .where = place_->folder.path().string(),
-                 .why = fmt::format("it was begun {:.0f} s ago", seconds_since(saved_at_)),
+                 .why = fmt::format("it was begun {:.0f} s ago", since_save_.seconds()),
                  .remedy = "look at the disk, or raise --timeout if it is only slow"});
   }
   if (under_way_.valid()) collect();

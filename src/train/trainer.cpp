@@ -4,20 +4,14 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
 #include "ptb_dist/base/stop.hpp"
+#include "ptb_dist/base/stopwatch.hpp"
 
 namespace ptb {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
@@ -142,11 +136,11 @@ void Trainer::reset_state() {
 }
 
 Trainer::StepResult Trainer::advance_window() {
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   faults_.at(Fault::Phase::train, progress_.step);
   train_step();
   StepResult result = last_result();
-  seconds_ += seconds_since(start);
+  seconds_ += watch.seconds();
   ++timed_windows_;
   progress_.cross_entropy += result.cross_entropy;
   report_window(result);
@@ -242,7 +236,7 @@ void Trainer::save(bool is_best) {
 
 bool Trainer::finish_epoch() {
   faults_.at(Fault::Phase::validation, progress_.step);
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   const std::optional<Perplexity> valid = validation_.run();
   if (!valid) return false;
   const Perplexity train = train_perplexity(progress_.window);
@@ -252,7 +246,7 @@ bool Trainer::finish_epoch() {
                       .train = train,
                       .valid = *valid,
                       .seconds = seconds_,
-                      .valid_seconds = seconds_since(start),
+                      .valid_seconds = watch.seconds(),
                       .words_per_second = static_cast<double>(words(timed_windows_)) / seconds_});
   // Gates saturate, so a model can be lost with a finite cost: e^cost is then more than a double.
   if (!std::isfinite(valid->value())) {
@@ -271,13 +265,13 @@ bool Trainer::finish_epoch() {
 
 bool Trainer::test(const char* weights, int epoch) {
   faults_.at(Fault::Phase::test, progress_.step);
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   const std::optional<Perplexity> result = test_.run();
   if (!result) return false;
   report_.test({.perplexity = *result,
                 .weights = weights,
                 .epoch = epoch,
-                .seconds = seconds_since(start),
+                .seconds = watch.seconds(),
                 .bound = corpus_.perplexity_bound.value_or(0)});
   return true;
 }

@@ -2,7 +2,6 @@
 // windows, and a thread of its own brings them to the disk.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <filesystem>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "ptb_dist/base/fault.hpp"
+#include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/checkpoint_folder.hpp"
@@ -57,7 +57,6 @@ class Checkpointer {
   void finish();
 
  private:
-  using Clock = std::chrono::steady_clock;
   HostState gathered(std::span<const LaneGroup> groups);
   // What the thread brings to the disk.
   struct Save {
@@ -78,7 +77,7 @@ class Checkpointer {
   Faults& faults_;
 
   std::optional<SavePlace> place_;
-  Clock::time_point saved_at_{};
+  Stopwatch since_save_{};
   std::future<std::string> under_way_;  // the line that tells of it
   std::exception_ptr failure_;          // of a save that is over
 };
