@@ -87,8 +87,8 @@ class LanguageModel {
 
   // Cross-entropy of a training window, summed over its positions, into `loss` ([1] f64); leaves in
   // the workspace what the backward pass needs, and in `state` the window's last h and c. The
-  // gradient is that of cross-entropy / global lanes. It is a segment of the workspace, so a
-  // workspace is always given with the same batch, state and loss.
+  // gradient is that of cross-entropy / global lanes. It is a segment of the batch, so a batch is
+  // always given with the same state, workspace and loss.
   void forward(const Batch& batch, RecurrentState& state, Workspace& workspace, const Tensor& loss);
 
   // The backward pass of the window that `forward` has just run, in the order in which it is to
