@@ -2,10 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "commands.hpp"
+#include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/train/evaluator.hpp"
 #include "ptb_dist/train/restart.hpp"
@@ -53,7 +53,7 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
   // 2. The machine, the text, the model.
   const Machine machine = make_machine(session, config, factories);
   const Corpus corpus = agreed_corpus(session, config);
-  session.on_root([&] { check_vocabulary(*file, corpus); });
+  session.on_root([&] { check_vocabulary(*file, corpus.words, corpus.source); });
   const ModelShape shape = shape_of(config);
   const bool is_test = line.split == "test";
   std::optional<Parameters> parameters;
@@ -78,14 +78,15 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
   load_parameters(session, file, *machine.backend, *parameters);
 
   // 3. Its perplexity.
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const std::optional<Perplexity> perplexity = evaluator->run();
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  const double seconds = watch.seconds();
+  require(perplexity.has_value(), "signals are not caught where nothing is trained");
   session.on_root([&] {
     const Progress& progress = file->info().progress;
     print(fmt::format("Checkpoint: {}, epoch {}, window {}, step {}\n", file->path().string(),
                       progress.epoch + 1, progress.window, progress.step));
-    print(perplexity_line(*perplexity, seconds.count()) + '\n');
+    print(perplexity_line(*perplexity, seconds) + '\n');
   });
   return 0;
 }

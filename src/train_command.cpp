@@ -26,27 +26,28 @@ void print_plan(const std::vector<std::string>& header, const std::vector<std::s
 struct Start {
   std::optional<RunDirectory> directory{};  // of rank 0: here already where a run goes on in it
   std::optional<Restart> restart{};
-  ExactClass exact_class{};  // of rank 0
+  RunIdentity identity{};
 };
 
 // A folder that a run is to go on in is locked before its checkpoints are read.
 Start find_start(Session& session, const CommandLine& line, const Machine& machine,
                  const Corpus& corpus) {
   Start start;
-  start.exact_class =
+  start.identity.exact_class =
       exact_class_of(session, {.backend = machine.backend->identity(),
                                .communicator = machine.communicator->name(),
                                .threads = machine.threads,
                                .lane_groups = static_cast<int>(line.config.values.lane_groups)});
   if (line.action == CommandLine::Action::dry_run) return start;
+  start.identity.real = machine.backend->real_type();
   const std::string& path = line.config.values.run_dir;
   session.on_root([&] {
+    start.identity.corpus = identity_of(corpus);
+    start.identity.corpus_source = corpus.source;
     if (line.resume.empty() || path.empty() || !std::filesystem::exists(path)) return;
     start.directory.emplace(path, line.config.name, RunDirectory::Purpose::go_on);
   });
-  start.restart = find_restart(
-      session, line, start.directory,
-      {.corpus = corpus, .exact_class = start.exact_class, .real = machine.backend->real_type()});
+  start.restart = find_restart(session, line, start.directory, start.identity);
   return start;
 }
 
@@ -77,15 +78,9 @@ bool is_best_of(const Progress& progress, const CheckpointFile& file) {
 // best of its epochs: it may be the checkpoint itself, or lie beside it.
 void restore_best(const CheckpointFolder& folder, const CheckpointFile& from) {
   const Progress& progress = from.info().progress;
-  if (progress.best_epoch() < 0) return;
-  const std::optional<CheckpointFile> now = good_file(folder.best());
-  if (now && is_best_of(progress, *now)) return;
+  if (is_best_of(progress, from)) return folder.write(folder.best(), from.image());
   const std::optional<CheckpointFile> beside = good_file(from.path().parent_path() / "best.h5");
-  for (const CheckpointFile* file : {&from, beside ? &*beside : nullptr}) {
-    if (file == nullptr || !is_best_of(progress, *file)) continue;
-    folder.write(folder.best(), file->image());
-    return;
-  }
+  if (beside && is_best_of(progress, *beside)) folder.write(folder.best(), beside->image());
 }
 
 bool is_listed(const CheckpointFolder& folder, const std::filesystem::path& path) {
@@ -113,14 +108,15 @@ std::vector<std::string> clear_the_way(const RunDirectory& directory,
     folder.write(chosen, file.image());
     remarks.push_back(fmt::format("Copied to go on from: {}", chosen.string()));
   }
+  const Progress& from = restart->progress;
   const std::optional<CheckpointFile> best = good_file(folder.best());
-  const bool best_is_newer = best && best->info().progress.step > restart->progress.step;
+  const bool best_is_newer = best && best->info().progress.step > from.step;
   for (const auto& moved : folder.set_aside(chosen, best_is_newer)) {
     remarks.push_back(
         fmt::format("Set aside, since the run goes on along another path: {}", moved.string()));
   }
-  restore_best(folder, file);
-  directory.cut_metrics(restart->progress.step, restart->progress.epoch);
+  if (from.best_epoch() >= 0 && !(best && is_best_of(from, *best))) restore_best(folder, file);
+  directory.cut_metrics(from.step, from.epoch);
   return remarks;
 }
 
@@ -139,17 +135,6 @@ void say_start(Report& report, const CommandLine& line, const Start& start) {
   }
 }
 
-// What a checkpoint of this run says beside its tensors; its progress is that of each save.
-CheckpointInfo info_of(const CommandLine& line, const Plan& plan, const Corpus& corpus,
-                       const Start& start, ElementType real) {
-  CheckpointInfo info{.config = mathematical(line.config.values),
-                      .corpus = identity_of(corpus),
-                      .exact_class = start.exact_class,
-                      .real = real};
-  info.config.batch_size = plan.global_lanes;
-  return info;
-}
-
 void warn_of_little_room(Report& report, const CheckpointFolder& folder, const Plan& plan) {
   const std::int64_t free = folder.free_bytes();
   if (free >= 2 * plan.checkpoint_bytes) return;
@@ -157,83 +142,79 @@ void warn_of_little_room(Report& report, const CheckpointFolder& folder, const P
                              folder.path().string(), plan.checkpoint_bytes, free));
 }
 
-// What a run is made of once all is well.
-struct Run {
-  const CommandLine& line;
-  const Machine& machine;
-  const Corpus& corpus;
-  const Plan& plan;
-  Parameters& parameters;
-  Report& report;
-  Checkpointer& checkpointer;
-};
-
 // Of rank 0: from here on something of this run is on the disk.
-void begin(const Run& run, Start& start, const std::vector<std::string>& header,
-           const std::vector<std::string>& hosts) {
-  const Config& config = run.line.config.values;
-  const ElementType real = run.machine.backend->real_type();
-  make_directory(run.line, start);
-  const std::vector<std::string> moved = clear_the_way(*start.directory, start.restart);
-  run.report = begin_report(run.line.config, *start.directory, real);
-  for (const std::string& text : header) run.report.line(text);
-  for (const std::string& text : run.plan.warnings(config)) run.report.warning(text);
-  say_start(run.report, run.line, start);
-  for (const std::string& text : moved) run.report.line(text);
-  CheckpointInfo info = info_of(run.line, run.plan, run.corpus, start, real);
-  add_to_manifest(*start.directory,
-                  {.generation = start.directory->generation(),
-                   .command = run.line.arguments,
+void begin(const CommandLine& line, const TrainerParts& parts, Start& start,
+           const std::vector<std::string>& header, const std::vector<std::string>& hosts) {
+  const Config& config = parts.config;
+  Report& report = parts.report;
+  make_directory(line, start);
+  const RunDirectory& directory = *start.directory;
+  const std::vector<std::string> moved = clear_the_way(directory, start.restart);
+  report = begin_report(line.config, directory, start.identity.real);
+  for (const std::string& text : header) report.line(text);
+  for (const std::string& text : parts.plan.warnings(config)) report.warning(text);
+  say_start(report, line, start);
+  for (const std::string& text : moved) report.line(text);
+  add_to_manifest(directory,
+                  {.generation = directory.generation(),
+                   .command = line.arguments,
                    .hosts = hosts,
-                   .exact_class = start.exact_class,
+                   .exact_class = start.identity.exact_class,
                    .resumed_from = start.restart ? start.restart->file->path().string() : "",
-                   .corpus = info.corpus,
-                   .corpus_source = run.corpus.source});
-  run.checkpointer.begin({.folder = start.directory->checkpoints(),
-                          .generation = start.directory->generation(),
-                          .keep = static_cast<int>(config.keep_checkpoints),
-                          .minutes = config.checkpoint_minutes,
-                          .info = std::move(info)});
-  warn_of_little_room(run.report, start.directory->checkpoints(), run.plan);
+                   .corpus = start.identity.corpus,
+                   .corpus_source = start.identity.corpus_source});
+  CheckpointInfo info;
+  info.config = mathematical(config);
+  info.config.batch_size = parts.plan.global_lanes;
+  info.corpus = start.identity.corpus;
+  info.exact_class = start.identity.exact_class;
+  info.real = start.identity.real;
+  parts.checkpointer.begin({.folder = directory.checkpoints(),
+                            .generation = directory.generation(),
+                            .keep = static_cast<int>(config.keep_checkpoints),
+                            .minutes = config.checkpoint_minutes,
+                            .info = std::move(info)});
+  warn_of_little_room(report, directory.checkpoints(), parts.plan);
 }
 
 // Tells the test perplexity of best.h5 beside that of the last weights, which are lost thereby.
-Trainer::End test_best(Session& session, const Run& run, Trainer& trainer, const Start& start) {
+Trainer::End test_best(const TrainerParts& parts, Trainer& trainer, const Start& start) {
   const Progress& progress = trainer.progress();
   const int best = progress.best_epoch();
   if (best < 0) return Trainer::End::finished;
   if (best == progress.epoch - 1) {
-    run.report.line(fmt::format("Best epoch by validation: {}, the last", best + 1));
+    parts.report.line(fmt::format("Best epoch by validation: {}, the last", best + 1));
     return Trainer::End::finished;
   }
   std::optional<CheckpointFile> file;
-  session.on_root([&] {
+  parts.session.on_root([&] {
     file = good_file(start.directory->checkpoints().best());
     if (file && is_best_of(progress, *file)) return;
     file.reset();
-    run.report.warning(fmt::format(
+    parts.report.warning(fmt::format(
         "Best epoch by validation: {}; its weights are not in this run directory", best + 1));
   });
   bool is_there = file.has_value();
-  broadcast_value(session, is_there);
+  broadcast_value(parts.session, is_there);
   if (!is_there) return Trainer::End::finished;
-  load_parameters(session, file, *run.machine.backend, run.parameters);
+  load_parameters(parts.session, file, parts.backend, parts.parameters);
   return trainer.test_best();
 }
 
-ExitCode train(Session& session, const Run& run, Trainer& trainer, const Start& start) {
-  const std::string& to_save = run.line.config.values.save_parameters;
+ExitCode train(const CommandLine& line, const TrainerParts& parts, Trainer& trainer,
+               const Start& start) {
+  const std::string& to_save = parts.config.save_parameters;
   try {
-    Trainer::End end = trainer.run(run.line.max_windows);
-    run.checkpointer.finish();
-    session.on_root([&] {
+    Trainer::End end = trainer.run(line.max_windows);
+    parts.checkpointer.finish();
+    parts.session.on_root([&] {
       if (end == Trainer::End::stopped || to_save.empty()) return;
-      save_parameters(to_save, *run.machine.backend, run.parameters);
+      save_parameters(to_save, parts.backend, parts.parameters);
     });
-    if (end == Trainer::End::finished) end = test_best(session, run, trainer, start);
+    if (end == Trainer::End::finished) end = test_best(parts, trainer, start);
     return end == Trainer::End::stopped ? ExitCode::stopped : ExitCode::done;
   } catch (const Error& error) {
-    for (const std::string& text : error.lines()) run.report.error(text);
+    for (const std::string& text : error.lines()) parts.report.error(text);
     throw;
   }
 }
@@ -276,33 +257,25 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   Report report;  // silent; on rank 0 until all is well
   Faults faults(line.faults, session.rank());
   Checkpointer checkpointer(session, backend, *parameters, report, faults);
+  const TrainerParts parts = {.config = config,
+                              .plan = plan,
+                              .corpus = corpus,
+                              .session = session,
+                              .communicator = *machine.communicator,
+                              .backend = backend,
+                              .parameters = *parameters,
+                              .report = report,
+                              .checkpointer = checkpointer,
+                              .faults = faults};
   std::optional<Trainer> trainer;
-  session.on_every_rank([&] {
-    trainer.emplace(TrainerParts{.config = config,
-                                 .plan = plan,
-                                 .corpus = corpus,
-                                 .session = session,
-                                 .communicator = *machine.communicator,
-                                 .backend = backend,
-                                 .parameters = *parameters,
-                                 .report = report,
-                                 .checkpointer = checkpointer,
-                                 .faults = faults});
-  });
+  session.on_every_rank([&] { trainer.emplace(parts); });
   if (start.restart) trainer->go_on(start.restart->progress, start.restart->state);
 
   // 4. The run.
-  const Run run = {.line = line,
-                   .machine = machine,
-                   .corpus = corpus,
-                   .plan = plan,
-                   .parameters = *parameters,
-                   .report = report,
-                   .checkpointer = checkpointer};
   const std::vector<std::string> hosts = session.gather(session.host());
-  session.on_root([&] { begin(run, start, header, hosts); });
+  session.on_root([&] { begin(line, parts, start, header, hosts); });
   start.restart.reset();  // the file's bytes
-  return static_cast<int>(train(session, run, *trainer, start));
+  return static_cast<int>(train(line, parts, *trainer, start));
 }
 
 }  // namespace ptb

@@ -47,12 +47,12 @@ void check_configuration(const CheckpointFile& file, const CommandLine& line) {
 
 // Of the keys that may differ, those that do.
 std::vector<std::string> changed_keys(const CheckpointFile& file, const CommandLine& line,
-                                      const Corpus& corpus) {
+                                      bool is_other_text) {
   std::vector<std::string> changed;
   for (const Key& key : config_schema()) {
     if (differs(key, file.info().config, line.config.values)) changed.push_back(key.name);
   }
-  if (file.info().corpus != identity_of(corpus)) changed.emplace_back("data");
+  if (is_other_text) changed.emplace_back("data");
   return changed;
 }
 
@@ -64,18 +64,18 @@ Error other_corpus(const CheckpointFile& file, const std::string& why, const std
            .remedy = remedy}};
 }
 
-void check_corpus(const CheckpointFile& file, const Corpus& corpus, const CommandLine& line) {
-  check_vocabulary(file, corpus);
+void check_corpus(const CheckpointFile& file, const RunIdentity& run, const CommandLine& line) {
+  check_vocabulary(file, run.corpus.words, run.corpus_source);
   if (is_named(line.overridden, "data")) return;
   const CorpusIdentity& then = file.info().corpus;
-  const CorpusIdentity now = identity_of(corpus);
+  const CorpusIdentity& now = run.corpus;
   for (std::size_t s = 0; s < kSplitNames.size(); ++s) {
     if (then.tokens[s] == now.tokens[s] && then.digests[s] == now.digests[s]) continue;
     throw other_corpus(
         file,
         fmt::format("its {} text has {} tokens with digest {}, that of {} has {} with {}",
-                    kSplitNames[s], then.tokens[s], then.digests[s], corpus.source, now.tokens[s],
-                    now.digests[s]),
+                    kSplitNames[s], then.tokens[s], then.digests[s], run.corpus_source,
+                    now.tokens[s], now.digests[s]),
         "give the corpus that it was trained on, or allow it with --override data");
   }
 }
@@ -139,7 +139,8 @@ void check_is_of(const std::string& resume, const std::optional<RunDirectory>& d
 // How what follows compares with a run that was not interrupted.
 std::string how_exactly(const CheckpointFile& file, const CommandLine& line,
                         const RunIdentity& run) {
-  const std::vector<std::string> changed = changed_keys(file, line, run.corpus);
+  const std::vector<std::string> changed =
+      changed_keys(file, line, file.info().corpus != run.corpus);
   if (!changed.empty()) {
     return fmt::format(
         "Resumed along a path of its own, with other values than the checkpoint's of: "
@@ -155,11 +156,11 @@ std::string how_exactly(const CheckpointFile& file, const CommandLine& line,
 Restart judged(std::optional<CheckpointFile> file, const CommandLine& line,
                const RunIdentity& run) {
   check_configuration(*file, line);
-  check_corpus(*file, run.corpus, line);
+  check_corpus(*file, run, line);
   Restart restart{.progress = file->info().progress,
                   .state = file->state(run.real),
                   .global_lanes = static_cast<int>(file->info().config.batch_size),
-                  .is_other_text = file->info().corpus != identity_of(run.corpus)};
+                  .is_other_text = file->info().corpus != run.corpus};
   restart.remarks.push_back(fmt::format("Resumed from {}: epoch {}, window {}, step {}",
                                         file->path().string(), restart.progress.epoch + 1,
                                         restart.progress.window, restart.progress.step));
@@ -215,9 +216,9 @@ ExactClass exact_class_of(Session& session, const JobClass& job) {
           {"MPI library", Session::library_version()}};
 }
 
-void check_vocabulary(const CheckpointFile& file, const Corpus& corpus) {
+void check_vocabulary(const CheckpointFile& file, const std::vector<std::string>& now,
+                      const std::string& source) {
   const std::vector<std::string>& then = file.info().corpus.words;
-  const std::vector<std::string>& now = corpus.words;
   if (then == now) return;
   const auto id = static_cast<std::size_t>(std::ranges::mismatch(then, now).in1 - then.begin());
   const auto word = [id](const std::vector<std::string>& words) {
@@ -225,7 +226,7 @@ void check_vocabulary(const CheckpointFile& file, const Corpus& corpus) {
   };
   throw other_corpus(file,
                      fmt::format("word {} of its {} is {}, of the {} in {} it is {}", id,
-                                 then.size(), word(then), now.size(), corpus.source, word(now)),
+                                 then.size(), word(then), now.size(), source, word(now)),
                      "give the corpus that it was trained on with --data");
 }
 

@@ -41,7 +41,7 @@ void check_words_fit(const Corpus& corpus, const Config& config) {
 void check_is_of_this_model(const Config& config, const Corpus& corpus) {
   if (!looks_like_a_checkpoint(config.init_from)) return;
   const CheckpointFile file(config.init_from);
-  check_vocabulary(file, corpus);
+  check_vocabulary(file, corpus.words, corpus.source);
   const double forget_bias = file.info().config.forget_bias;
   if (forget_bias == config.forget_bias) return;
   throw Error(ExitCode::usage,

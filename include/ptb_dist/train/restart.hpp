@@ -35,10 +35,11 @@ struct Restart {
   std::vector<std::string> warnings{};  // what was passed over, and why
 };
 
-// What a checkpoint is compared with.
+// What a checkpoint is compared with. Of root alone but for `real`.
 struct RunIdentity {
-  const Corpus& corpus;
-  ExactClass exact_class{};  // root alone
+  CorpusIdentity corpus{};
+  std::string corpus_source{};  // what messages call it
+  ExactClass exact_class{};
   ElementType real = ElementType::f32;
 };
 
@@ -54,8 +55,9 @@ std::optional<Restart> find_restart(Session& session, const CommandLine& line,
 // the windows of an epoch; if the text is another one on request, they may.
 void check_place(const Progress& progress, const Plan& plan, bool is_other_text);
 
-// Error 65 if the words of the corpus are not the checkpoint's. Of root alone.
-void check_vocabulary(const CheckpointFile& file, const Corpus& corpus);
+// Error 65 if these words, of the corpus that messages call `source`, are not the checkpoint's.
+void check_vocabulary(const CheckpointFile& file, const std::vector<std::string>& words,
+                      const std::string& source);
 
 // Root's file to the parameters of every rank. Collective.
 void load_parameters(Session& session, const std::optional<CheckpointFile>& file, Backend& backend,
