@@ -16,18 +16,16 @@ import os
 import pathlib
 import random
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "train"))
 import program  # noqa: E402
 import resume_test  # noqa: E402
-from resume_test import checkpoints  # noqa: E402
+from program import checkpoints  # noqa: E402
 
 MPIRUN_WAS_ENDED, STOPPED, KILLED = 1, 75, 137
 ENDED_BY_USR1 = 128 + signal.SIGUSR1
@@ -66,12 +64,10 @@ class Disturbed(resume_test.ResumeTestCase):
         return self.durations[ranks]
 
     def start(self, run_dir, ranks, *flags, options=""):
-        process = subprocess.Popen(
-            [*shlex.split(self.mpirun + options), "-np", str(ranks), str(self.program),
-             *resume_test.RUN, "--run-dir", str(run_dir), "--resume", "auto", *flags],
-            cwd=self.scratch, env=program.environment({"TMPDIR": str(self.of_mpirun)}),
-            text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE)
+        process = program.start(
+            [*resume_test.RUN, "--run-dir", str(run_dir), "--resume", "auto", *flags],
+            self.program, ranks=ranks, mpirun=self.mpirun + options, cwd=self.scratch,
+            changes={"TMPDIR": str(self.of_mpirun)})
         self.addCleanup(self.remove_survivors, process)
         return process
 
@@ -224,9 +220,7 @@ class Terminated(Disturbed):
     def test_a_save_that_takes_longer_than_the_grace(self):
         run_dir = self.scratch / "run"
         process = self.start(run_dir, 3, "--inject", "hang@0:60:save")
-        for line in process.stderr:
-            if "injected" in line and "process" in line:
-                break
+        program.wait_for_fault(process)
         process.terminate()
         self.assertEqual(self.end(process)[0], MPIRUN_WAS_ENDED)
         self.assertEqual(sorted(checkpoints(run_dir)), [20, 40])
@@ -248,18 +242,21 @@ class Terminated(Disturbed):
 
 def main():
     parser = argparse.ArgumentParser(add_help=False)
-    program.add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    args, rest = parser.parse_known_args()
-    program.TestCase.program, program.TestCase.mpirun = args.program, args.mpirun
-    Disturbed.rounds = args.rounds
-    Disturbed.random.seed(args.seed)
-    print(f"random faults: seed {args.seed}", file=sys.stderr)
-    result = unittest.main(argv=["test", *rest], exit=False).result
-    told = ", ".join(f"{name}: {number}" for name, number in sorted(Disturbed.done.items()))
-    print(f"random faults: seed {args.seed}; {told}", file=sys.stderr)
-    sys.exit(not result.wasSuccessful())
+    seed = None
+
+    def begin(args):
+        nonlocal seed
+        seed, Disturbed.rounds = args.seed, args.rounds
+        Disturbed.random.seed(seed)
+        print(f"random faults: seed {seed}", file=sys.stderr)
+
+    def end():
+        told = ", ".join(f"{name}: {number}" for name, number in sorted(Disturbed.done.items()))
+        print(f"random faults: seed {seed}; {told}", file=sys.stderr)
+
+    program.run_tests(parser, begin, end)
 
 
 if __name__ == "__main__":

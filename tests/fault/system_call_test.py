@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import unittest
 
 from disturbed_save import (all_faults, calls_in, calls_of_save, fail, inject, kill, reason,
                             under_strace)
@@ -283,7 +282,7 @@ class WholeProgram(Injecting, resume_test.ResumeTestCase):
             self.assert_one_line(errors[0], str(target), reason(error))
         self.assertRegex(log.read_text(), r"\(INJECTED\)|killed by SIGKILL")
         if status != 0:
-            self.assertEqual(sorted(resume_test.checkpoints(run_dir)), [20, 40])
+            self.assertEqual(sorted(program.checkpoints(run_dir)), [20, 40])
             self.go(run_dir, "--resume", "auto")
         self.assert_same_run(run_dir)
 
@@ -306,17 +305,18 @@ def require_strace():
 
 def main():
     parser = argparse.ArgumentParser(add_help=False)
-    program.add_arguments(parser)
     parser.add_argument("--driver", type=lambda path: pathlib.Path(path).resolve(), required=True)
     parser.add_argument("--every", type=int, default=1)
-    args, rest = parser.parse_known_args()
-    require_strace()
-    program.TestCase.program, program.TestCase.mpirun = args.program, args.mpirun
-    Save.driver, Injecting.every = args.driver, args.every
-    result = unittest.main(argv=["test", *rest], exit=False).result
-    print(f"system calls: {Tally.injected} faults injected, {Tally.passed} survived as promised",
-          file=sys.stderr)
-    sys.exit(not result.wasSuccessful())
+
+    def begin(args):
+        require_strace()
+        Save.driver, Injecting.every = args.driver, args.every
+
+    def end():
+        print(f"system calls: {Tally.injected} faults injected, {Tally.passed} survived as "
+              "promised", file=sys.stderr)
+
+    program.run_tests(parser, begin, end)
 
 
 if __name__ == "__main__":

@@ -127,14 +127,10 @@ class BadRestart(program.TestCase):
                      str(other / "checkpoints" / self.files[0].name))
 
     def test_a_run_directory_in_use(self):
-        holder = subprocess.Popen(
-            [str(self.program), *TINY, "--run-dir", "run", "--resume", "auto", "--inject",
-             "hang@0:31"], cwd=self.scratch, env=program.environment(), text=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        holder = self.start_program([*TINY, "--run-dir", "run", "--resume", "auto", "--inject",
+                                     "hang@0:31"])
         try:
-            for line in holder.stderr:
-                if "injected" in line and "process" in line:
-                    break
+            program.wait_for_fault(holder)
             time.sleep(0.2)  # until its last checkpoint is on the disk
             self.refused(USAGE, ["in use", str(holder.pid)], "--resume", "auto")
             self.refused(USAGE, ["in use", str(holder.pid)], "--fresh")

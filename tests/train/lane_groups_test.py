@@ -4,8 +4,6 @@
     python3 lane_groups_test.py --program build/ptb_dist [unittest's arguments]
 """
 
-import pathlib
-
 import program
 from program import SMALL_MODEL
 
@@ -15,8 +13,7 @@ KILLED = 137
 
 
 def final(run_dir):
-    return max(pathlib.Path(run_dir, "checkpoints").glob("g*.h5"),
-               key=lambda path: path.stem.partition("-step-")[2])
+    return max(program.checkpoints(run_dir).items())[1]
 
 
 class LaneGroups(program.TestCase):

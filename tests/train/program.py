@@ -7,9 +7,11 @@ import json
 import math
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -52,13 +54,18 @@ def processes_of_session(session):
     return found
 
 
-def run(arguments, program, ranks=1, mpirun=MPIRUN, cwd=None, changes=None, timeout=50):
-    """One run; without mpirun for one rank. Never leaves a process behind."""
+def start(arguments, program, ranks=1, mpirun=MPIRUN, cwd=None, changes=None):
+    """Begins a run, in a session of its own; without mpirun for one rank."""
     launcher = [] if ranks == 1 else [*shlex.split(mpirun), "-np", str(ranks)]
-    process = subprocess.Popen([*launcher, str(program), *arguments], cwd=cwd, text=True,
-                               env=environment(changes), start_new_session=True,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
+    return subprocess.Popen([*launcher, str(program), *arguments], cwd=cwd, text=True,
+                            env=environment(changes), start_new_session=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+def run(arguments, program, timeout=50, **where):
+    """One run, to its end. Never leaves a process behind."""
+    process = start(arguments, program, **where)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
@@ -69,6 +76,22 @@ def run(arguments, program, ranks=1, mpirun=MPIRUN, cwd=None, changes=None, time
             with contextlib.suppress(ProcessLookupError):
                 os.kill(survivor, signal.SIGKILL)
     return Ended(process.returncode, out, err, survivors)
+
+
+def wait_for_fault(process):
+    """Until a rank tells of its injected fault (--inject); the number of its process."""
+    for line in process.stderr:
+        if told := re.search(r"\(process (\d+)\): injected", line):
+            return int(told[1])
+    raise RuntimeError(f"no fault was injected; exit status {process.wait()}")
+
+
+def checkpoints(run_dir):
+    """Those of a run by its step, the last generation's."""
+    found = {}
+    for path in sorted(pathlib.Path(run_dir, "checkpoints").glob("g*-step-*.h5")):
+        found[int(path.stem.partition("-step-")[2])] = path
+    return found
 
 
 def records(run_dir, kind=None):
@@ -127,6 +150,10 @@ class TestCase(unittest.TestCase):
         return run(arguments, self.program, ranks=ranks, mpirun=self.mpirun,
                    **{"cwd": self.scratch, **where})
 
+    def start_program(self, arguments, ranks=1, **where):
+        return start(arguments, self.program, ranks=ranks, mpirun=self.mpirun,
+                     **{"cwd": self.scratch, **where})
+
     def train(self, arguments, ranks=1, run_dir=None):
         """A run that must succeed; its metrics."""
         self.runs += 1
@@ -134,10 +161,14 @@ class TestCase(unittest.TestCase):
                      ranks=ranks, mpirun=self.mpirun, cwd=self.scratch)
 
 
-def run_tests():
-    """unittest.main() with the drivers' own arguments before its."""
-    parser = argparse.ArgumentParser(add_help=False)
+def run_tests(parser=None, begin=lambda args: None, end=lambda: None):
+    """unittest.main() with the drivers' own arguments before its; a driver may have more of them,
+    with which `begin` is called, and something to say at the end."""
+    parser = parser or argparse.ArgumentParser(add_help=False)
     add_arguments(parser)
     args, rest = parser.parse_known_args()
     TestCase.program, TestCase.mpirun = args.program, args.mpirun
-    unittest.main(argv=["test", *rest])
+    begin(args)
+    result = unittest.main(argv=["test", *rest], exit=False).result
+    end()
+    sys.exit(not result.wasSuccessful())

@@ -17,7 +17,7 @@ import tempfile
 import time
 
 import program
-from program import SMALL_MODEL
+from program import SMALL_MODEL, checkpoints, wait_for_fault
 
 FORGER = pathlib.Path(__file__).parent.parent / "support/forged_checkpoint.py"
 WINDOWS = 142  # of an epoch of SMALL_MODEL
@@ -30,14 +30,6 @@ STOPPED, DIVERGED, KILLED = 75, 76, 137
 def timeless(run_dir):
     return [{name: value for name, value in record.items() if name not in TIMES}
             for record in program.records(run_dir)]
-
-
-def checkpoints(run_dir):
-    """Those of the run by its step, the last generation's."""
-    found = {}
-    for path in sorted(pathlib.Path(run_dir, "checkpoints").glob("g*-step-*.h5")):
-        found[int(path.stem.partition("-step-")[2])] = path
-    return found
 
 
 class ResumeTestCase(program.TestCase):
@@ -108,14 +100,9 @@ class Killed(ResumeTestCase):
 class Stopped(ResumeTestCase):
     def stop(self, run_dir, signal_number, fault, ranks=3):
         """Sends the signal when the fault, which takes some time, is told; the run ends with 75."""
-        process = subprocess.Popen(
-            [*self.mpirun.split(), "-np", str(ranks), str(self.program), *RUN, "--run-dir",
-             str(run_dir), "--resume", "auto", "--inject", fault], cwd=self.scratch, text=True,
-            env=program.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True)
-        for line in process.stderr:
-            if "injected" in line and "process" in line:
-                break
+        process = self.start_program([*RUN, "--run-dir", str(run_dir), "--resume", "auto",
+                                      "--inject", fault], ranks=ranks)
+        wait_for_fault(process)
         process.send_signal(signal_number)
         out, err = process.communicate(timeout=50)
         self.assertEqual(program.processes_of_session(process.pid), [])
@@ -138,16 +125,9 @@ class Stopped(ResumeTestCase):
 
     def test_a_signal_to_one_rank_stops_all(self):
         run_dir = self.scratch / "run"
-        process = subprocess.Popen(
-            [*self.mpirun.split(), "-np", "3", str(self.program), *RUN, "--run-dir", str(run_dir),
-             "--inject", "slow@2:30"], cwd=self.scratch, text=True, env=program.environment(),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True)
-        for line in process.stderr:
-            told = re.search(r"rank 2 \(process (\d+)\): injected", line)
-            if told:
-                os.kill(int(told[1]), signal.SIGTERM)
-                break
+        process = self.start_program([*RUN, "--run-dir", str(run_dir), "--inject", "slow@2:30"],
+                                     ranks=3)
+        os.kill(wait_for_fault(process), signal.SIGTERM)
         out, err = process.communicate(timeout=50)
         self.assertEqual(process.returncode, STOPPED, out + err)
         self.assertIn("Stopped by a signal to another rank", out)
@@ -161,13 +141,8 @@ class Stopped(ResumeTestCase):
                                               ("hang@0:31", signal.SIGUSR1, True, 130)):
             with self.subTest(fault):
                 run_dir = self.scratch / fault.replace("slow@0:30", "slow")
-                process = subprocess.Popen(
-                    [str(self.program), *RUN, "--run-dir", str(run_dir), "--inject", fault],
-                    cwd=self.scratch, text=True, env=program.environment(),
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-                for line in process.stderr:
-                    if "injected" in line and "process" in line:
-                        break
+                process = self.start_program([*RUN, "--run-dir", str(run_dir), "--inject", fault])
+                wait_for_fault(process)
                 if before:
                     process.send_signal(before)
                     time.sleep(0.1)
@@ -181,17 +156,14 @@ class Stopped(ResumeTestCase):
         self.assert_same_run(self.scratch / "slow", ranks=1)
 
     def test_a_signal_while_it_starts(self):
-        process = subprocess.Popen(
-            [str(self.program), *RUN, "--run-dir", str(self.scratch / "run")], cwd=self.scratch,
-            text=True, env=program.environment(), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT)
+        process = self.start_program([*RUN, "--run-dir", str(self.scratch / "run")])
         caught = 0
         while not caught & 1 << (signal.SIGUSR1 - 1):  # from its first line on
             status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
             caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
         process.send_signal(signal.SIGUSR1)
-        out, _ = process.communicate(timeout=50)
-        self.assertEqual(process.returncode, STOPPED, out)
+        out, err = process.communicate(timeout=50)
+        self.assertEqual(process.returncode, STOPPED, out + err)
         self.assertIn("windows done: 1;", out)
 
     def test_max_windows_and_on(self):
@@ -204,7 +176,7 @@ class Stopped(ResumeTestCase):
         self.assert_same_run(run_dir)
 
     def test_by_the_clock(self):
-        """A checkpoint every 50 ms, and no other but at the ends of the epochs."""
+        """A checkpoint every 60 ms, and no other but at the ends of the epochs."""
         run_dir = self.scratch / "run"
         clocked = ["--checkpoint-windows", "0", "--checkpoint-minutes", "0.001"]
         self.go(run_dir, *clocked, "--inject", "kill@1:120", status=KILLED)
@@ -339,8 +311,10 @@ class Sensitivity(ResumeTestCase):
 
     def test_a_forgotten_state_and_forgotten_sums_are_found(self):
         for change in ("forgotten_state", "forgotten_sums"):
-            with self.subTest(change), self.assertRaises(AssertionError):
-                self.assert_same_run(self.resume_from_forged(change))
+            with self.subTest(change):
+                run_dir = self.resume_from_forged(change)
+                with self.assertRaises(AssertionError):
+                    self.assert_same_run(run_dir)
             shutil.rmtree(self.scratch / "run")
 
     def test_a_forger_who_changes_nothing_is_not(self):

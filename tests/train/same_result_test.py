@@ -4,7 +4,6 @@
     python3 same_result_test.py --program build/ptb_dist [unittest's arguments]
 """
 
-import unittest
 
 import program
 from program import SMALL_MODEL
