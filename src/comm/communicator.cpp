@@ -11,18 +11,20 @@ namespace {
 // One rank has the sum already.
 class SingleCommunicator : public Communicator {
  public:
+  using Communicator::Communicator;
+
   std::string name() const override { return "single"; }
   Reduction all_reduce(const Tensor&, const Event&, const std::string&) override { return {}; }
   void wait(const Reduction&) override {}
 };
 
-std::unique_ptr<Communicator> make_single(const Session& session) {
+std::unique_ptr<Communicator> make_single(Session& session, Backend& backend) {
   if (session.size() > 1) {
     throw Error(ExitCode::usage, {.what = "--comm single is for one rank",
                                   .why = fmt::format("there are {}", session.size()),
                                   .remedy = "use --comm auto"});
   }
-  return std::make_unique<SingleCommunicator>();
+  return std::make_unique<SingleCommunicator>(session, backend);
 }
 
 std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend, SumOrder order) {
@@ -33,16 +35,25 @@ std::unique_ptr<Communicator> make_mpi(Session& session, Backend& backend, SumOr
 
 }  // namespace
 
+void Communicator::await(const Event& event, const std::string& what) {
+  session_.wait_until(
+      [&] {
+        check_peers();
+        return backend_.done(event);
+      },
+      what);
+}
+
 std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
                                                 Backend& backend, SumOrder order) {
   if (name == "auto") {
-    return session.size() == 1 ? make_single(session) : make_mpi(session, backend, order);
+    return session.size() == 1 ? make_single(session, backend) : make_mpi(session, backend, order);
   }
-  if (name == "single") return make_single(session);
+  if (name == "single") return make_single(session, backend);
   if (name == "mpi") return make_mpi(session, backend, order);
   if (name == "nccl") {
     throw Error(ExitCode::missing, {.what = "--comm nccl is not part of this build",
-                                    .why = "NCCL sums between GPUs, and this build has no CUDA",
+                                    .why = "the gradients of GPUs are summed in host memory",
                                     .remedy = "use --comm mpi"});
   }
   throw Error(ExitCode::usage, {.what = "unknown communicator",

@@ -15,7 +15,7 @@ struct TensorSum {
 class MpiCommunicator : public Communicator {
  public:
   MpiCommunicator(Session& session, Backend& backend, SumOrder order)
-      : session_(session), backend_(backend), order_(order) {}
+      : Communicator(session, backend), order_(order) {}
 
   std::string name() const override { return "mpi"; }
 
@@ -33,8 +33,6 @@ class MpiCommunicator : public Communicator {
   }
 
  private:
-  Session& session_;
-  Backend& backend_;
   SumOrder order_;
 };
 

@@ -7,15 +7,11 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <deque>
 #include <list>
-#include <thread>
 
 namespace ptb {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // Page-locked memory, which is dear to allocate and therefore used again.
 struct Buffer {
@@ -38,7 +34,7 @@ struct StagedSum {
 class StagedCommunicator : public Communicator {
  public:
   StagedCommunicator(Session& session, Backend& backend, SumOrder order)
-      : session_(session), backend_(backend), order_(order), copies_(*backend.host_copies()) {}
+      : Communicator(session, backend), order_(order), copies_(*backend.host_copies()) {}
 
   std::string name() const override { return "mpi, staged through host memory"; }
 
@@ -58,11 +54,12 @@ class StagedCommunicator : public Communicator {
   void wait(const Reduction& reduction) override {
     if (reduction.state == nullptr) return;
     StagedSum& sum = *static_cast<StagedSum*>(reduction.state.get());
-    const Clock::time_point start = Clock::now();
-    while (!sum.has_begun) {
-      begin_what_is_fetched();
-      if (!sum.has_begun) pause(start, sum);
-    }
+    session_.wait_until(
+        [&] {
+          begin_what_is_fetched();
+          return sum.has_begun;
+        },
+        fmt::format("the GPU's {}", sum.what));
     session_.wait(sum.request, fmt::format("the sum over ranks of {}", sum.what));
     sum.buffer->put = copies_.put(sum.buffer->memory.get(), sum.part);
     sum.buffer->is_taken = false;
@@ -94,22 +91,6 @@ class StagedCommunicator : public Communicator {
     }
   }
 
-  // The device is on its way; a rank beside this one may need the core.
-  void pause(Clock::time_point start, const StagedSum& sum) const {
-    constexpr auto kNap = std::chrono::microseconds(20);
-    if (Clock::now() - start > session_.timeout()) {
-      throw Error(ExitCode::internal,
-                  {.what = fmt::format("waited {:g} s for the GPU's {}", session_.timeout().count(),
-                                       sum.what),
-                   .where = fmt::format("rank {} on {}", session_.rank(), session_.host()),
-                   .why = "it does not come to the end of its work",
-                   .remedy = "look at the host's GPU; raise --timeout if it was only slow"});
-    }
-    std::this_thread::sleep_for(kNap);
-  }
-
-  Session& session_;
-  Backend& backend_;
   SumOrder order_;
   HostCopies& copies_;
   std::list<Buffer> buffers_;  // addresses stay

@@ -83,8 +83,9 @@ std::optional<Perplexity> Evaluator::run() {
     const double stop = is_stop_requested() ? 1.0 : 0.0;
     parts_.backend.upload(sums_.slice(0, 1), std::as_bytes(std::span(&stop, 1)));
     const Tensor sum = sums_.slice(0, 2);
-    parts_.communicator.wait(parts_.communicator.all_reduce(
-        sum, parts_.backend.record(), fmt::format("the {} loss, window {}", split_, index)));
+    const std::string what = fmt::format("the {} loss, window {}", split_, index);
+    parts_.communicator.wait(parts_.communicator.all_reduce(sum, parts_.backend.record(), what));
+    parts_.communicator.await(parts_.backend.record(), what);
     std::array<double, 2> values{};
     parts_.backend.download(sum, std::as_writable_bytes(std::span(values)));
     if (values[0] > 0) return std::nullopt;

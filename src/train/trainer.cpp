@@ -221,6 +221,7 @@ void Trainer::add_wishes() {
 
 // The only place of a step where the host waits for the backend.
 Trainer::StepResult Trainer::last_result() {
+  communicator_.await(backend_.record(), fmt::format("the loss of window {}", progress_.window));
   std::array<double, 3> sums{};
   backend_.download(slabs_.front().sums, std::as_writable_bytes(std::span(sums)));
   return {.cross_entropy = sums[0],

@@ -131,7 +131,7 @@ std::unique_ptr<Backend> make_mutant(const BackendOptions& options) {
 // Adds what ranks have in the order of their numbers, ((0 + 1) + 2) + 3.
 class RankOrder final : public Communicator {
  public:
-  RankOrder(Session& session, Backend& backend) : session_(session), backend_(backend) {}
+  using Communicator::Communicator;
 
   std::string name() const override { return "mpi"; }
   Reduction all_reduce(const Tensor& part, const Event&, const std::string&) override {
@@ -153,9 +153,6 @@ class RankOrder final : public Communicator {
     session_.broadcast(std::as_writable_bytes(std::span(total)));
     backend_.upload(part, std::as_bytes(std::span(total)));
   }
-
-  Session& session_;
-  Backend& backend_;
 };
 
 std::unique_ptr<Communicator> make_mutant_communicator(const std::string& name, Session& session,

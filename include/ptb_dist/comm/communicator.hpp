@@ -16,7 +16,11 @@ struct Reduction {
 
 class Communicator {
  public:
+  // Of `backend`'s tensors; both outlive it.
+  Communicator(Session& session, Backend& backend) : session_(session), backend_(backend) {}
   virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
 
   // "mpi", "single", ... for the log.
   virtual std::string name() const = 0;
@@ -30,6 +34,18 @@ class Communicator {
 
   // Makes later work of the backend wait for the sum. Error 70 when the session's deadline passes.
   virtual void wait(const Reduction& reduction) = 0;
+
+  // Makes the host wait until `event` has happened, which may depend on sums and so on other ranks.
+  // Error 70 naming `what` when the session's deadline passes, or at once when a peer is known to
+  // have failed.
+  void await(const Event& event, const std::string& what);
+
+ protected:
+  // Called while the host waits. Error 70 when a peer is known to have failed.
+  virtual void check_peers() {}
+
+  Session& session_;
+  Backend& backend_;
 };
 
 // `name`: auto (single for one rank, else the best that fits the backend), mpi, nccl or single.

@@ -90,13 +90,15 @@ class Session {
   // `what` stands in the message of a missed deadline (70).
   void wait(const Request& request, const std::string& what);
 
+  // Polls, and keeps sums in flight moving, until `is_over` is true; it may throw. Error 70 with
+  // `what` it was waiting for when the deadline passes.
+  void wait_until(const std::function<bool()>& is_over, const std::string& what);
+
   // Ends every rank of the job with `code`, without agreement. Does not return.
   [[noreturn]] void abort(ExitCode code);
 
  private:
   struct Mpi;
-
-  void wait_until(const std::function<bool()>& is_over, const std::string& what);
 
   int rank_ = 0;
   int size_ = 1;
