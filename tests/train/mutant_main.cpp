@@ -7,6 +7,7 @@
 //   mean_of_means        gradients are averaged in each rank, then over the ranks: wrong if uneven
 //   unshifted_targets    the model predicts its input, not the next word
 //   rank_order           sums over ranks do not follow the tree of lane groups
+//   groups_per_rank      lanes are dealt to ranks, and a rank's lanes to its groups
 //   not_finite           the loss is NaN from the epoch's window 5 on, as after an overflow
 //   missing_on_rank_1    rank 1 finds no backend, the others do
 //   none                 no defect: the tests then pass, so it is the defects that they find
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "ptb_dist/program.hpp"
+#include "ptb_dist/train/lane_groups.hpp"
 
 namespace ptb {
 namespace {
@@ -29,6 +31,7 @@ enum class Defect {
   mean_of_means,
   unshifted_targets,
   rank_order,
+  groups_per_rank,
   not_finite,
   missing_on_rank_1,
 };
@@ -38,9 +41,17 @@ const std::map<std::string, Defect> kDefects = {
     {"mean_of_means", Defect::mean_of_means},
     {"unshifted_targets", Defect::unshifted_targets},
     {"rank_order", Defect::rank_order},
+    {"groups_per_rank", Defect::groups_per_rank},
     {"not_finite", Defect::not_finite},
     {"missing_on_rank_1", Defect::missing_on_rank_1},
 };
+
+std::string variable(const char* name, const char* otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : value;
+}
+
+Defect chosen_defect() { return kDefects.at(variable("PTB_DIST_MUTANT", "none")); }
 
 // The CPU backend, handed wrong arguments.
 class MutantBackend final : public Backend {
@@ -114,13 +125,8 @@ class MutantBackend final : public Backend {
   Tensor inputs_;        // [T,B] i32 of the window in hand
 };
 
-std::string variable(const char* name, const char* otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : value;
-}
-
 std::unique_ptr<Backend> make_mutant(const BackendOptions& options) {
-  const Defect defect = kDefects.at(variable("PTB_DIST_MUTANT", "none"));
+  const Defect defect = chosen_defect();
   if (defect == Defect::missing_on_rank_1 && variable("OMPI_COMM_WORLD_RANK", "0") == "1") {
     throw Error(ExitCode::missing, {.what = "no backend"});
   }
@@ -157,13 +163,29 @@ class RankOrder final : public Communicator {
 
 std::unique_ptr<Communicator> make_mutant_communicator(const std::string& name, Session& session,
                                                        Backend& backend, SumOrder order) {
-  if (kDefects.at(variable("PTB_DIST_MUTANT", "none")) == Defect::rank_order) {
+  if (chosen_defect() == Defect::rank_order) {
     return std::make_unique<RankOrder>(session, backend);
   }
   return make_communicator(name, session, backend, order);
 }
 
 }  // namespace
+
+// The linker's --wrap (tests/CMakeLists.txt) sends the program's calls of groups_of_rank to the
+// second of these, and calls of the first to the program's own.
+std::vector<LaneSlice> real_groups(int lanes, int groups, int rank,
+                                   int ranks) asm("__real__ZN3ptb14groups_of_rankEiiii");
+std::vector<LaneSlice> wrong_groups(int lanes, int groups, int rank,
+                                    int ranks) asm("__wrap__ZN3ptb14groups_of_rankEiiii");
+
+std::vector<LaneSlice> wrong_groups(int lanes, int groups, int rank, int ranks) {
+  if (chosen_defect() != Defect::groups_per_rank) return real_groups(lanes, groups, rank, ranks);
+  const LaneSlice mine = deal_lanes(lanes, rank, ranks);
+  std::vector<LaneSlice> slices = real_groups(mine.count, groups / ranks, 0, 1);
+  for (LaneSlice& slice : slices) slice = {mine.first + slice.first, slice.count, lanes};
+  return slices;
+}
+
 }  // namespace ptb
 
 int main(int argc, char** argv) {
