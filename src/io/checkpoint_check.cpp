@@ -140,7 +140,7 @@ void check_can_be_saved(std::span<const std::byte> values, ElementType real, con
                         const std::string& name) {
   check_is_finite(values, real, shape,
                   {.code = ExitCode::diverged,
-                   .what = "no checkpoint of values that are not finite",
+                   .what = "values that are not finite are not saved",
                    .where = name,
                    .remedy = "lower the learning rate or max_grad_norm"});
 }

@@ -48,8 +48,10 @@ CheckpointContents contents_of(std::span<const std::byte> image, const Subject& 
 CheckpointFile::CheckpointFile(const fs::path& path) : path_(path) {
   const Subject subject = subject_of(path);
   const WholeFile file(path, subject);
-  const UserBlock block = parse_user_block(file.head(kUserBlockBytes), file.bytes(), subject);
+  parse_user_block(file.head(kUserBlockBytes), file.bytes(), subject);  // or it is not read
   image_ = file.all();
+  const UserBlock block =
+      parse_user_block(std::span(image_).first(kUserBlockBytes), file.bytes(), subject);
   check_digest(image_, block.digest, subject);
   digest_ = block.digest;
 
@@ -63,7 +65,10 @@ CheckpointFile::CheckpointFile(const fs::path& path) : path_(path) {
         .error(fmt::format("step is {}, the file begins with step {}", info_.progress.step,
                            block.step));
   }
-  for (std::size_t tensor = 0; tensor < places_.size(); ++tensor) bytes_of(tensor, info_.real);
+  for (std::size_t tensor = 0; tensor < places_.size(); ++tensor) {
+    const auto& [name, shape] = tensors_[tensor];
+    check_is_finite(stored(tensor), info_.real, shape, subject.at(name));
+  }
 }
 
 void CheckpointFile::load_parameters(Backend& backend, Parameters& parameters) const {
@@ -102,13 +107,19 @@ std::vector<double> CheckpointFile::values(const TensorName& tensor) const {
 
 std::vector<std::byte> CheckpointFile::bytes_of(std::size_t tensor, ElementType real) const {
   const auto& [name, shape] = tensors_[tensor];
-  const auto stored =
-      std::span(image_).subspan(static_cast<std::size_t>(places_[tensor]),
-                                static_cast<std::size_t>(shape.elements()) * size_of(info_.real));
-  std::vector<std::byte> values = converted(stored, info_.real, real);
+  std::vector<std::byte> values = converted(stored(tensor), info_.real, real);
+  // What is finite in 64 bits need not be in 32.
   check_is_finite(values, real, shape, subject_of(path_).at(name));
   return values;
 }
+
+std::span<const std::byte> CheckpointFile::stored(std::size_t tensor) const {
+  const std::int64_t elements = tensors_[tensor].shape.elements();
+  return std::span(image_).subspan(static_cast<std::size_t>(places_[tensor]),
+                                   static_cast<std::size_t>(elements) * size_of(info_.real));
+}
+
+void check_can_be_opened(const fs::path& path) { WholeFile(path, subject_of(path)); }
 
 bool looks_like_a_checkpoint(const fs::path& path) {
   const std::string_view title = kUserBlockTitle;

@@ -58,8 +58,7 @@ fs::path free_name(const fs::path& folder, const fs::path& name) {
     const fs::path path =
         folder / (number == 1 ? name.string()
                               : fmt::format("{}-{}{}", name.stem().string(), number, kEnding));
-    std::error_code failure;
-    if (!fs::exists(fs::symlink_status(path, failure))) return path;
+    if (!is_there(path)) return path;
   }
 }
 
@@ -121,7 +120,7 @@ std::vector<fs::path> CheckpointFolder::set_aside(const fs::path& chosen,
     if (fs::equivalent(stored.path, chosen, failure)) break;  // however the user has written it
     moved.push_back(stored.path);
   }
-  if (best_is_newer && fs::exists(fs::symlink_status(best(), failure))) moved.push_back(best());
+  if (best_is_newer && is_there(best())) moved.push_back(best());
   if (moved.empty()) return moved;
 
   const fs::path aside = path_ / "set-aside";

@@ -5,6 +5,7 @@
 #include "io/checkpoint_contents.hpp"
 #include "io/hdf5_dataset.hpp"
 #include "io/hdf5_image.hpp"
+#include "io/hdf5_parameters.hpp"
 #include "io/user_block.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 
@@ -12,20 +13,6 @@ namespace ptb {
 namespace {
 
 using hdf5::Subject;
-
-// One tensor at a time, so that no second copy of all of them is made.
-void write_parameters(hid_t file, Backend& backend, const Parameters& parameters,
-                      const Subject& subject) {
-  const auto& entries = parameters.table().entries();
-  for (std::size_t index = 0; index < entries.size(); ++index) {
-    const ParameterInfo& entry = entries[index];
-    const Tensor from = parameters.tensor(index);
-    std::vector<std::byte> values(from.bytes());
-    backend.download(from, values);
-    check_can_be_saved(values, from.type(), entry.shape, entry.name);
-    hdf5::write_dataset(file, entry.name, from.type(), entry.shape, values, subject.at(entry.name));
-  }
-}
 
 void write_state(hid_t file, const CheckpointInfo& info, const HostState& state,
                  const Subject& subject) {

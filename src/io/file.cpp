@@ -72,15 +72,6 @@ bool is_stale(std::string_view name, std::string_view mark) {
   return ::kill(process, 0) != 0 && errno == ESRCH;
 }
 
-// Only an interruption is tried again: after any other failure the kernel takes the pages that it
-// has lost for written, and a second call would answer that all is well.
-int sync(int descriptor) {
-  while (::fsync(descriptor) != 0) {
-    if (errno != EINTR) return errno;
-  }
-  return 0;
-}
-
 // Removed at the end of its life unless it has been renamed.
 class TemporaryFile {
  public:
@@ -97,7 +88,7 @@ class TemporaryFile {
   // Each returns 0 or an errno value.
   int write(std::span<const std::byte> bytes) { return write_all(file_.get(), bytes); }
   int sync_and_close() {
-    const int failure = sync(file_.get());
+    const int failure = sync_file(file_.get());
     if (failure != 0) return failure;
     const int of_close = file_.close();
     return of_close == EINTR ? 0 : of_close;  // closed all the same, and on the disk already
@@ -163,6 +154,20 @@ int write_all(int descriptor, std::span<const std::byte> bytes) {
   return 0;
 }
 
+// Only an interruption is tried again: after any other failure the kernel takes the pages that it
+// has lost for written, and a second call would answer that all is well.
+int sync_file(int descriptor) {
+  while (::fsync(descriptor) != 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code failure;
+  return fs::exists(fs::symlink_status(path, failure));
+}
+
 std::optional<std::string> read_text(const std::string& what, const fs::path& path) {
   const RegularFile file = open_regular(path);
   if (file.error_number == ENOENT) return std::nullopt;
@@ -196,7 +201,7 @@ void replace_file(const std::string& what, const fs::path& path, std::span<const
 int sync_folder(const fs::path& folder) {
   const FileDescriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!descriptor.is_open()) return errno;
-  const int failure = sync(descriptor.get());
+  const int failure = sync_file(descriptor.get());
   return failure == EINVAL ? 0 : failure;
 }
 

@@ -18,6 +18,12 @@ Error io_error(const std::string& what, const std::filesystem::path& path, int e
 // Writes all bytes, over interruptions and short writes. 0 or an errno value.
 int write_all(int descriptor, std::span<const std::byte> bytes);
 
+// What was written is on the disk; over interruptions. 0 or an errno value.
+int sync_file(int descriptor);
+
+// Whether anything has this name, be it a link to nothing.
+bool is_there(const std::filesystem::path& path);
+
 // The text of a file; nothing if there is none. Error 74.
 std::optional<std::string> read_text(const std::string& what, const std::filesystem::path& path);
 

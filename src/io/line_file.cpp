@@ -28,10 +28,7 @@ void LineFile::write(const std::string& line) {
 }
 
 void LineFile::sync() const {
-  int failure = 0;
-  do {
-    failure = ::fsync(file_.get()) == 0 ? 0 : errno;
-  } while (failure == EINTR);
+  const int failure = sync_file(file_.get());
   // Devices and pipes cannot be synced, and lose nothing.
   if (failure != 0 && failure != EINVAL && failure != EROFS) {
     throw io_error("cannot write", path_, failure);

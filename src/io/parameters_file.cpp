@@ -11,9 +11,9 @@
 #include "io/guarded.hpp"
 #include "io/hdf5_dataset.hpp"
 #include "io/hdf5_image.hpp"
+#include "io/hdf5_parameters.hpp"
 #include "io/reals.hpp"
 #include "io/whole_file.hpp"
-#include "ptb_dist/io/checkpoint.hpp"
 
 namespace ptb {
 namespace {
@@ -67,9 +67,7 @@ void check_shape(const ModelShape& found, const ModelShape& wanted, const fs::pa
 
 void load_parameters(const fs::path& path, Backend& backend, Parameters& parameters) {
   if (looks_like_a_checkpoint(path)) {
-    const CheckpointFile checkpoint(path);
-    check_shape(checkpoint.info().shape(), parameters.shape(), path);
-    checkpoint.load_parameters(backend, parameters);
+    load_parameters(CheckpointFile(path), backend, parameters);
     return;
   }
   const Subject subject = subject_of(path, "give an HDF5 file");
@@ -88,20 +86,18 @@ void load_parameters(const fs::path& path, Backend& backend, Parameters& paramet
   parameters.touch();
 }
 
+void load_parameters(const CheckpointFile& checkpoint, Backend& backend, Parameters& parameters) {
+  check_shape(checkpoint.info().shape(), parameters.shape(), checkpoint.path());
+  checkpoint.load_parameters(backend, parameters);
+}
+
 void save_parameters(const fs::path& path, Backend& backend, const Parameters& parameters) {
   const Subject subject{.code = ExitCode::missing,
                         .what = "building a parameter file in memory",
                         .where = path.string(),
                         .remedy = "free some memory"};
   const hdf5::Handle file = hdf5::create_in_memory(0, subject);
-  const auto& entries = parameters.table().entries();
-  for (std::size_t index = 0; index < entries.size(); ++index) {
-    const Tensor from = parameters.tensor(index);
-    std::vector<std::byte> values(from.bytes());
-    backend.download(from, values);
-    const auto& [name, shape, offset, starts_at_zero] = entries[index];
-    hdf5::write_dataset(file, name, from.type(), shape, values, subject.at(name));
-  }
+  write_parameters(file, backend, parameters, subject);
   replace_file(kWhat, path, hdf5::image_of(file, 0, subject));
 }
 

@@ -59,7 +59,7 @@ std::string title(const Perplexity& perplexity) {
 
 // --- records as programs read them ---
 
-using Record = nlohmann::ordered_json;
+using Record = Json;
 
 // The nearest double that needs no more digits; JSON writes the shortest text that reads back the
 // same double, and null for what is not finite.

@@ -33,11 +33,6 @@ constexpr std::array kMarksOfARun = {"config.toml", "metrics.jsonl", kCheckpoint
 constexpr std::array kFilesOfARun = {kCheckpoints, "metrics.jsonl", "manifest.json", "log.txt",
                                      "config.toml"};
 
-bool is_there(const fs::path& path) {
-  std::error_code failure;
-  return fs::exists(fs::symlink_status(path, failure));
-}
-
 // runs/<config>-<date>-<time>, and -2, -3, ... where runs start within one second.
 fs::path create_new(const std::string& config_name) {
   const fs::path parent = "runs";
@@ -174,8 +169,8 @@ bool RunDirectory::holds_a_run(const fs::path& path) {
   return std::ranges::any_of(kMarksOfARun, [&](const char* name) { return is_there(path / name); });
 }
 
-CheckpointFolder RunDirectory::checkpoints() const {
-  return CheckpointFolder(path_ / kCheckpoints);
+CheckpointFolder RunDirectory::checkpoints_of(const fs::path& path) {
+  return CheckpointFolder(path / kCheckpoints);
 }
 
 void RunDirectory::keep(const ResolvedConfig& config) const {

@@ -118,7 +118,9 @@ class CheckpointFile {
   std::vector<double> values(const TensorName& tensor) const;
 
  private:
-  // Of tensors_[tensor], converted to `real`. Error 65 names a value that is not finite.
+  // Of tensors_[tensor], as they lie in the image.
+  std::span<const std::byte> stored(std::size_t tensor) const;
+  // The same, converted to `real`. Error 65 names a value that is not finite.
   std::vector<std::byte> bytes_of(std::size_t tensor, ElementType real) const;
 
   std::filesystem::path path_;
@@ -129,6 +131,8 @@ class CheckpointFile {
   std::vector<std::int64_t> places_;  // of tensors_, in bytes of the image
 };
 
+// Throws what CheckpointFile would if the file at `path` cannot be opened; reads nothing.
+void check_can_be_opened(const std::filesystem::path& path);
 // Whether the file at `path` says that it is a checkpoint (its first bytes); false if unreadable.
 bool looks_like_a_checkpoint(const std::filesystem::path& path);
 

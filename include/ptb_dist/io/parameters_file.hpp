@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "ptb_dist/backend/backend.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/model/parameters.hpp"
 
 namespace ptb {
@@ -17,9 +18,12 @@ namespace ptb {
 // missing, of another shape or type, stored in a way that could reach outside the file, or not
 // finite; 74 if the file cannot be opened. After an error the parameters are partly overwritten.
 void load_parameters(const std::filesystem::path& path, Backend& backend, Parameters& parameters);
+// Those of a checkpoint. Error 65 if it is of a model of another shape.
+void load_parameters(const CheckpointFile& checkpoint, Backend& backend, Parameters& parameters);
 
 // Complete or absent: written beside the target and renamed into place; the same bytes for the same
-// parameters. Error 74.
+// parameters. Error 74; 69 if memory does not suffice to build it; 76 names a value that is not
+// finite, which could not be read again.
 void save_parameters(const std::filesystem::path& path, Backend& backend,
                      const Parameters& parameters);
 // Whether a file can be saved at `path`, to be asked before the training: error 74 if not.

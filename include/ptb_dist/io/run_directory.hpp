@@ -28,6 +28,9 @@ class RunDirectory {
   // What a folder holds a run by: its config.toml, metrics.jsonl or checkpoints.
   static bool holds_a_run(const std::filesystem::path& path);
 
+  // Of the run that a folder holds, for who only reads: nothing is made, nor locked.
+  static CheckpointFolder checkpoints_of(const std::filesystem::path& path);
+
   // Writes config.toml: from now on the folder holds a run. Error 74.
   void keep(const ResolvedConfig& config) const;
   // Drops the records of metrics.jsonl that a run which goes on from here will write again: those
@@ -37,7 +40,7 @@ class RunDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path file(const std::string& name) const { return path_ / name; }
-  CheckpointFolder checkpoints() const;
+  CheckpointFolder checkpoints() const { return checkpoints_of(path_); }
   // How often the program was launched here before: higher than any generation of a checkpoint or
   // of the manifest.
   int generation() const { return generation_; }
