@@ -52,7 +52,8 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
 
   // 2. The machine, the text, the model.
   const Machine machine = make_machine(session, config, factories);
-  const Corpus corpus = agreed_corpus(session, config);
+  const Corpus corpus =
+      agreed_corpus(session, config, "give the corpus that it was trained on with --data");
   session.on_root([&] { check_vocabulary(*file, corpus.words, corpus.source); });
   const ModelShape shape = shape_of(config);
   const bool is_test = line.split == "test";

@@ -17,17 +17,22 @@
 namespace ptb {
 namespace {
 
-void print_plan(const std::vector<std::string>& header, const std::vector<std::string>& warnings) {
-  for (const std::string& line : header) print(line + '\n');
-  for (const std::string& line : warnings) print(fmt::format("warning: {}\n", line));
-}
-
 // From what a run begins.
 struct Start {
   std::optional<RunDirectory> directory{};  // of rank 0: here already where a run goes on in it
   std::optional<Restart> restart{};
   RunIdentity identity{};
 };
+
+void print_plan(const std::vector<std::string>& header, std::vector<std::string> warnings,
+                const std::optional<Restart>& restart) {
+  for (const std::string& line : header) print(line + '\n');
+  if (restart) {
+    for (const std::string& line : restart->remarks) print(line + '\n');
+    warnings.insert(warnings.end(), restart->warnings.begin(), restart->warnings.end());
+  }
+  for (const std::string& line : warnings) print(fmt::format("warning: {}\n", line));
+}
 
 // A folder that a run is to go on in is locked before its checkpoints are read.
 Start find_start(Session& session, const CommandLine& line, const Machine& machine,
@@ -38,16 +43,16 @@ Start find_start(Session& session, const CommandLine& line, const Machine& machi
                                .communicator = machine.communicator->name(),
                                .threads = machine.threads,
                                .lane_groups = static_cast<int>(line.config.values.lane_groups)});
-  if (line.action == CommandLine::Action::dry_run) return start;
   start.identity.real = machine.backend->real_type();
   const std::string& path = line.config.values.run_dir;
   session.on_root([&] {
     start.identity.corpus = identity_of(corpus);
     start.identity.corpus_source = corpus.source;
+    if (line.action == CommandLine::Action::dry_run) return;  // it leaves no trace
     if (line.resume.empty() || path.empty() || !std::filesystem::exists(path)) return;
     start.directory.emplace(path, line.config.name, RunDirectory::Purpose::go_on);
   });
-  start.restart = find_restart(session, line, start.directory, start.identity);
+  start.restart = find_restart(session, line, start.identity);
   return start;
 }
 
@@ -225,6 +230,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   // 1. The machine.
   const Config& config = line.config.values;
   const bool is_dry = line.action == CommandLine::Action::dry_run;
+  check_resume_is_there(session, line);
   const Machine machine = make_machine(session, config, factories);
   Backend& backend = *machine.backend;
 
@@ -242,7 +248,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
     header = header_lines(
         line.config, corpus, plan,
         fmt::format("{}, all-reduce: {}", backend.description(), machine.communicator->name()));
-    if (is_dry) print_plan(header, plan.warnings(config));
+    if (is_dry) print_plan(header, plan.warnings(config), start.restart);
   });
   if (is_dry) return 0;
 

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "ptb_dist/base/version.hpp"
+#include "ptb_dist/io/run_directory.hpp"
 #include "ptb_dist/train/lane_groups.hpp"
 #include "ptb_dist/train/setup.hpp"
 
@@ -123,16 +124,17 @@ std::optional<CheckpointFile> newest_good(const CheckpointFolder& folder,
 }
 
 // A file of another run would leave this run directory with the records of two.
-void check_is_of(const std::string& resume, const std::optional<RunDirectory>& directory) {
+void check_is_of(const std::string& resume, const fs::path& directory) {
   std::error_code failure;
-  if (!directory || !RunDirectory::holds_a_run(directory->path())) return;
+  if (directory.empty() || !RunDirectory::holds_a_run(directory)) return;
   const fs::path folder = fs::weakly_canonical(fs::path(resume).parent_path(), failure);
-  const fs::path own = fs::weakly_canonical(directory->checkpoints().path(), failure);
+  const fs::path own =
+      fs::weakly_canonical(RunDirectory::checkpoints_of(directory).path(), failure);
   if (folder == own || folder.parent_path() == own) return;  // it may have been set aside
   throw Error(ExitCode::usage,
               {.what = "--resume",
                .where = resume,
-               .why = fmt::format("it is not of the run that {} holds", directory->path().string()),
+               .why = fmt::format("it is not of the run that {} holds", directory.string()),
                .remedy = "give another --run-dir, or one of its own checkpoints"});
 }
 
@@ -230,16 +232,22 @@ void check_vocabulary(const CheckpointFile& file, const std::vector<std::string>
                      "give the corpus that it was trained on with --data");
 }
 
+void check_resume_is_there(Session& session, const CommandLine& line) {
+  session.on_root([&] {
+    if (!line.resume.empty() && line.resume != "auto") check_can_be_opened(line.resume);
+  });
+}
+
 std::optional<Restart> find_restart(Session& session, const CommandLine& line,
-                                    const std::optional<RunDirectory>& directory,
                                     const RunIdentity& run) {
   std::optional<Restart> restart;
   session.on_root([&] {
     if (line.resume.empty()) return;
     std::vector<std::string> warnings;
     std::optional<CheckpointFile> file;
+    const fs::path directory = line.config.values.run_dir;
     if (line.resume == "auto") {
-      if (directory) file = newest_good(directory->checkpoints(), warnings);
+      file = newest_good(RunDirectory::checkpoints_of(directory), warnings);
     } else {
       check_is_of(line.resume, directory);
       file.emplace(line.resume);

@@ -29,18 +29,17 @@ Corpus read_chosen_corpus(const CorpusPlace& chosen, const Config& config) {
   }
 }
 
-void check_words_fit(const Corpus& corpus, const Config& config) {
+void check_words_fit(const Corpus& corpus, const Config& config, const std::string& remedy) {
   if (std::ssize(corpus.words) <= config.vocab_size) return;
   throw Error(ExitCode::usage, {.what = "the vocabulary does not fit",
                                 .where = fmt::format("vocab_size = {}", config.vocab_size),
                                 .why = fmt::format("the corpus has {} words", corpus.words.size()),
-                                .remedy = "raise --vocab-size"});
+                                .remedy = remedy});
 }
 
 // A checkpoint says more than its parameters: what they are worth nothing without.
-void check_is_of_this_model(const Config& config, const Corpus& corpus) {
-  if (!looks_like_a_checkpoint(config.init_from)) return;
-  const CheckpointFile file(config.init_from);
+void check_is_of_this_model(const CheckpointFile& file, const Config& config,
+                            const Corpus& corpus) {
   check_vocabulary(file, corpus.words, corpus.source);
   const double forget_bias = file.info().config.forget_bias;
   if (forget_bias == config.forget_bias) return;
@@ -93,14 +92,14 @@ CorpusPlace corpus_place(const Config& config) {
                .remedy = "run launch/get_ptb.sh, or give --data DIR or --data synthetic"});
 }
 
-Corpus agreed_corpus(Session& session, const Config& config) {
+Corpus agreed_corpus(Session& session, const Config& config, const std::string& if_too_many) {
   Corpus corpus;
   session.on_root([&] {
     const CorpusPlace chosen = corpus_place(config);
     corpus = chosen.place == kSynthetic ? synthetic_corpus(config.synthetic_tokens,
                                                            static_cast<int>(config.synthetic_vocab))
                                         : read_chosen_corpus(chosen, config);
-    check_words_fit(corpus, config);
+    check_words_fit(corpus, config, if_too_many);
   });
   for (auto& tokens : corpus.tokens) broadcast_values(session, tokens);
   double bound = corpus.perplexity_bound.value_or(0);
@@ -126,8 +125,12 @@ void set_initial_parameters(Session& session, const Config& config, const Corpus
     return;
   }
   session.on_root([&] {
-    check_is_of_this_model(config, corpus);
-    load_parameters(config.init_from, backend, parameters);
+    if (!looks_like_a_checkpoint(config.init_from)) {
+      return load_parameters(config.init_from, backend, parameters);
+    }
+    const CheckpointFile file(config.init_from);
+    check_is_of_this_model(file, config, corpus);
+    load_parameters(file, backend, parameters);
   });
   share_parameters(session, backend, parameters);
 }

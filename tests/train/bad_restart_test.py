@@ -120,6 +120,10 @@ class BadRestart(program.TestCase):
                 else:
                     other.unlink(missing_ok=True)
 
+    def test_a_missing_file_is_told_before_a_missing_corpus(self):
+        self.refused(IO, ["other.h5", "No such file"], "--resume", "other.h5", "--run-dir", "new",
+                     "--data", "nowhere")
+
     def test_a_checkpoint_of_another_run(self):
         other = self.scratch / "other"
         shutil.copytree(self.run_dir, other)
@@ -210,6 +214,11 @@ class BadRestart(program.TestCase):
                                   "synthetic", "--synthetic-vocab", "19"])
         self.assertEqual(ended.status, BAD_DATA)
         self.assertIn("of another corpus", ended.err)
+        ended = self.run_program(["eval", "--checkpoint", str(self.files[0]), "--data",
+                                  "synthetic"])
+        self.assertEqual(ended.status, USAGE)
+        self.assertIn("give the corpus that it was trained on with --data", ended.err)
+        self.assertNotIn("--vocab-size", ended.err)
 
 
 if __name__ == "__main__":

@@ -208,9 +208,14 @@ class GoneOn(ResumeTestCase):
         run_dir = self.scratch / "run"
         weak = [*RUN, "--scaling", "weak", "--batch-size", "6"]
         self.go(run_dir, "--max-windows", "30", ranks=3, arguments=weak)
-        ended = self.go(run_dir, "--max-windows", "50", "--resume", "auto", ranks=2,
-                        arguments=weak)
-        self.assertIn("18 global lanes of 7 steps: 9 lanes on ranks 0-1", ended.out)
+        more = ["--max-windows", "50", "--resume", "auto"]
+        before = sorted(run_dir.rglob("*"))
+        for flags in (["--dry-run"], []):  # told beforehand, and done
+            ended = self.go(run_dir, *more, *flags, ranks=2, arguments=weak)
+            self.assertIn("18 global lanes of 7 steps: 9 lanes on ranks 0-1", ended.out)
+            self.assertIn("Resumed from ", ended.out)
+            if flags:
+                self.assertEqual(sorted(run_dir.rglob("*")), before)
 
     def test_more_epochs_later(self):
         run_dir = self.scratch / "run"

@@ -8,7 +8,6 @@
 #include "ptb_dist/base/command_line.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
-#include "ptb_dist/io/run_directory.hpp"
 #include "ptb_dist/train/plan.hpp"
 
 namespace ptb {
@@ -43,12 +42,15 @@ struct RunIdentity {
   ElementType real = ElementType::f32;
 };
 
-// As --resume says: the given checkpoint, or the newest good one of `directory` (root's, if it is
-// there). Nothing if there is none: a fresh start. AgreedError 65 if all that are there are bad
+// Error 74, or 65 for what is no regular file, if --resume FILE cannot be opened; said before the
+// minutes that a text may take. Collective.
+void check_resume_is_there(Session& session, const CommandLine& line);
+
+// As --resume says: the given checkpoint, or the newest good one of the run directory. Nothing if
+// there is none: a fresh start. AgreedError 65 if all that are there are bad
 // or cannot be read (each is named with its reason), or of another corpus; 2 if mathematical keys
 // differ that --override does not name; 74 if the given file cannot be read. Collective.
 std::optional<Restart> find_restart(Session& session, const CommandLine& line,
-                                    const std::optional<RunDirectory>& directory,
                                     const RunIdentity& run);
 
 // AgreedError 2 if the place lies beyond the run's epochs, 65 if its numbers contradict each other or

@@ -26,8 +26,10 @@ struct CorpusPlace {
   bool is_from_environment = false;
 };
 CorpusPlace corpus_place(const Config& config);
-// The corpus of rank 0. The others have its tokens, and neither words nor source.
-Corpus agreed_corpus(Session& session, const Config& config);
+// The corpus of rank 0. The others have its tokens, and neither words nor source. `if_too_many` says
+// what to do about more words than vocab_size.
+Corpus agreed_corpus(Session& session, const Config& config,
+                     const std::string& if_too_many = "raise --vocab-size");
 
 // The configuration as the run directory keeps it, which runs again anywhere: what the environment
 // or the working folder said is spelt out, and its own folder is not in it. Of this rank alone.
