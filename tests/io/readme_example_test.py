@@ -3,19 +3,16 @@
 
     /usr/bin/python3 readme_example_test.py --program build/ptb_dist [unittest's arguments]
 
-Where PyTorch is not installed, a stand-in takes its place: what the example needs of it is a
-state_dict() of arrays. What PyTorch computes with such a state is written down here once more, from
-its documentation, so that a wrong order of gates would be a wrong perplexity.
+A stand-in takes the place of PyTorch: what the example needs of it is a state_dict() of arrays. What
+PyTorch computes with such a state is written down here once more, from its documentation, so that a
+wrong order of gates would be a wrong perplexity.
 """
 
-import argparse
 import math
 import pathlib
 import re
 import sys
-import tempfile
 import types
-import unittest
 
 import numpy as np
 
@@ -87,32 +84,26 @@ def perplexity(state, ids):
 
 
 def example():
-    """The functions of the README's example, with PyTorch or its stand-in."""
+    """The functions of the README's example, on the stand-in."""
     block, = re.findall(r"```python\n(.*?)```", (SOURCE / "README.md").read_text(), re.DOTALL)
-    if "torch" not in sys.modules:
-        sys.modules["torch"] = torch()
+    sys.modules["torch"] = torch()
     names = {}
     exec(compile(block, "README.md", "exec"), names)  # our own text
     return names
 
 
-class Example(unittest.TestCase):
-    program = None
-
+class Example(program.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="ptb_dist_example_")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
+        super().setUp()
         for split, lines in (("train", 60), ("valid", 20), ("test", 20)):
-            (self.folder / f"ptb.{split}.txt").write_text(text(lines))
+            (self.scratch / f"ptb.{split}.txt").write_text(text(lines))
         counted = {"a": 3, "<eos>": 1, "b": 2, "c": 1, "<unk>": 1}
         self.words = sorted(counted, key=lambda word: (-counted[word], word.encode()))
         tokens = text(20).replace("\n", " <eos> ").split()
         self.test_ids = [self.words.index(token) for token in tokens]
 
-    def run_program(self, *flags):
-        ended = program.run([*flags, "--data", str(self.folder), "--threads", "1"], self.program,
-                            cwd=self.folder)
+    def told_by(self, *flags):
+        ended = self.run_program([*flags, "--data", str(self.scratch), "--threads", "1"])
         self.assertEqual(ended.status, 0, ended.out + ended.err)
         return float(re.findall(r"Test Perplexity: ([\d.]+)", ended.out)[0] if "Test" in ended.out
                      else "nan")
@@ -123,15 +114,15 @@ class Example(unittest.TestCase):
     def test_there_and_back(self):
         names = example()
         model = StandIn(random_state(len(self.words)))
-        names["write_parameters"](self.folder / "start.h5", model, layers=L)
-        told = self.run_program(*self.MODEL, "--init-from", "start.h5", "--epochs", "0")
+        names["write_parameters"](self.scratch / "start.h5", model, layers=L)
+        told = self.told_by(*self.MODEL, "--init-from", "start.h5", "--epochs", "0")
         self.assertAlmostEqual(told / perplexity(model.state, self.test_ids), 1, delta=1e-4)
 
-        self.run_program(*self.MODEL, "--init-from", "start.h5", "--epochs", "1", "--run-dir",
-                         "run", "--forget-bias", str(FORGET_BIAS))
-        best = self.folder / "run/checkpoints/best.h5"
+        self.told_by(*self.MODEL, "--init-from", "start.h5", "--epochs", "1", "--run-dir", "run",
+                     "--forget-bias", str(FORGET_BIAS))
+        best = self.scratch / "run/checkpoints/best.h5"
         names["read_parameters"](best, model, layers=L)
-        told = self.run_program("eval", "--checkpoint", str(best))
+        told = self.told_by("eval", "--checkpoint", str(best))
         self.assertAlmostEqual(told / perplexity(model.state, self.test_ids), 1, delta=1e-4)
 
     def test_the_order_of_gates_matters(self):
@@ -146,8 +137,4 @@ class Example(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--program", type=lambda path: pathlib.Path(path).resolve(), required=True)
-    args, rest = parser.parse_known_args()
-    Example.program = args.program
-    unittest.main(argv=["test", *rest])
+    program.run_tests()
