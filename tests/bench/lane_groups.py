@@ -6,49 +6,42 @@
 For 1 and 2 ranks of one thread: no groups, as many groups as ranks, 8 groups; every round runs all
 of them, the order turned round in every second one. Words/s between the first and the last progress
 record (speed.py), medians, and ratios to no groups of the same rounds. Then the memory that a batch
-of 320 lanes takes as 1, 4 and 16 groups: the most that the process had (VmHWM) in two windows.
+of 320 lanes takes as 1, 4 and 16 groups: the most that the process had in two windows.
 About 15 minutes for small and medium with three rounds on two idle cores. Needs numpy.
 """
 
 import argparse
-import json
+import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
 
-from corpus import CONFIGS, find_data
-from speed import OUR_WINDOWS, environment, words_per_second
+from corpus import find_data
+from speed import environment, measure_ours
 
 GOAL = 0.87  # as many groups as ranks / no groups
 
 
-def command(args, config, ranks, groups, run_dir, *flags):
-    launcher = [] if ranks == 1 else ["mpirun", "-np", str(ranks), "--bind-to", "none"]
-    return [*launcher, str(args.build / "ptb_dist"), "--config", config, "--data", str(args.data),
-            "--threads", "1", "--lane-groups", str(groups), "--run-dir", run_dir, *flags]
-
-
 def speed(args, config, ranks, groups):
-    with tempfile.TemporaryDirectory(prefix="ptb_dist_groups_") as scratch:
-        run_dir = pathlib.Path(scratch, "run")
-        subprocess.run(command(args, config, ranks, groups, str(run_dir), "--max-windows",
-                               str(OUR_WINDOWS[config])),
-                       env=environment(), check=True, stdout=subprocess.DEVNULL)
-        metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
-    return words_per_second(metrics, CONFIGS[config])
+    variant = "threads1" if ranks == 1 else "processes2"
+    flags = ["--lane-groups", str(groups)]
+    return measure_ours(args, config, variant, "fp32", flags)["words_per_second"]
 
 
 def peak_memory(args, groups):
+    """The most that the process of a rank had, in MiB."""
     with tempfile.TemporaryDirectory(prefix="ptb_dist_groups_") as scratch:
-        process = subprocess.run(
-            ["/usr/bin/time", "-f", "%M",
-             *command(args, "small", 1, groups, f"{scratch}/run", "--batch-size", "320",
-                      "--max-windows", "2")],
-            env=environment(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True)
-    return int(process.stderr.split()[-1]) / 1024
+        process = subprocess.Popen(
+            [str(args.build / "ptb_dist"), "--config", "small", "--data", str(args.data),
+             "--threads", "1", "--lane-groups", str(groups), "--batch-size", "320",
+             "--max-windows", "2", "--run-dir", f"{scratch}/run"],
+            env=environment(), stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+    if status != 0:
+        sys.exit(f"status {status} of a run with {groups} groups")
+    return used.ru_maxrss / 1024
 
 
 def main():
@@ -58,6 +51,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--config", default="small,medium")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--windows", type=int, help="of a run; default: a tenth of an epoch and more")
     args = parser.parse_args()
     args.data = find_data(args.data)
 

@@ -71,13 +71,13 @@ def words_per_second(metrics, keys):
     return words / (last["seconds"] - first["seconds"])
 
 
-def measure_ours(args, config, variant, precision):
+def measure_ours(args, config, variant, precision, flags=()):
     ranks, threads = VARIANTS[variant]
     windows = args.windows or OUR_WINDOWS[config]
     with tempfile.TemporaryDirectory(prefix="ptb_dist_speed_") as scratch:
         command = [str(args.build / "ptb_dist"), "--config", config, "--data", str(args.data),
                    "--backend", "cpu", "--precision", precision, "--threads", str(threads),
-                   "--max-windows", str(windows), "--run-dir", f"{scratch}/run"]
+                   "--max-windows", str(windows), "--run-dir", f"{scratch}/run", *flags]
         if ranks > 1:
             command = ["mpirun", "-np", str(ranks), "--bind-to", "none", *command]
         run(command)
