@@ -158,7 +158,6 @@ Trainer::StepResult Trainer::advance_window() {
 
 void Trainer::train_step() {
   backend_.set_step({progress_.epoch, progress_.window, learning_rate()});
-  backend_.prepare(parameters_.weights());
   add_wishes();
   std::vector<Reduction> sums;
   for (std::size_t index = 0; index < groups_.size(); ++index) {

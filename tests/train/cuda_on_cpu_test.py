@@ -12,9 +12,9 @@ import re
 import program
 
 # Small enough for a window to take milliseconds; H has no factor 4, lanes do not fill a warp.
-MODEL = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "200",
-         "--vocab-size", "200", "--hidden-size", "18", "--num-steps", "6", "--batch-size", "5",
-         "--eval-lanes", "3", "--keep-prob", "0.5", "--metrics-windows", "1"]
+TEXT = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "200"]
+MODEL = [*TEXT, "--vocab-size", "200", "--hidden-size", "18", "--num-steps", "6", "--batch-size",
+         "5", "--eval-lanes", "3", "--keep-prob", "0.5", "--metrics-windows", "1"]
 LAYERS, STEPS = 2, 6
 SEEDS = (0, 1, 2, 3, 5)  # 0 is in order; the others draw, each kind of service among them
 MEASURES = ("loss", "gradient_norm")
@@ -114,6 +114,21 @@ class Curves(OnCpu):
             for backend in ("cpu", "cuda")]
         for cpu, cuda in zip(*perplexities, strict=True):
             self.assertLess(program.relative_difference(cpu, cuda), 1e-4)
+
+    def test_what_is_evaluated_are_the_last_weights(self):
+        """An epoch's validation and test are those of its checkpoint, in bf16 too, which keeps
+        copies of the weights."""
+        flags = [*MODEL, "--precision", "bf16", "--backend", "cuda"]
+        run_dir = self.scratch / "evaluated"
+        told = {r["split"]: r["perplexity"]
+                for r in self.train([*flags, "--epochs", "1"], run_dir=run_dir)
+                if r["kind"] in ("epoch", "test")}
+        (checkpoint,) = program.checkpoints(run_dir).values()
+        for split in ("valid", "test"):
+            ended = self.run_program(["eval", *TEXT, "--checkpoint", str(checkpoint), "--split",
+                                      split, "--precision", "bf16", "--backend", "cuda"])
+            self.assertEqual(ended.status, 0, ended.err)
+            self.assertIn(f"Perplexity: {told[split]:.3f} ", ended.out)
 
 
 class Restarts(OnCpu):
