@@ -5,6 +5,12 @@
 
 namespace ptb {
 
+Arrival Backend::begin_download(const Tensor& from) {
+  const std::shared_ptr<std::byte[]> values(new std::byte[from.bytes()]);
+  download(from, {values.get(), from.bytes()});
+  return {.values = {values, values.get()}, .event = nullptr};
+}
+
 std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
   const bool is_automatic = options.name == "auto";
   if (options.name == "cuda" || (is_automatic && cuda_is_usable())) {
@@ -22,12 +28,6 @@ void upload_reals(Backend& backend, const Tensor& to, std::span<const float> fro
   require(to.type() == ElementType::f64, "a Real tensor is f32 or f64");
   const std::vector<double> wide(from.begin(), from.end());
   backend.upload(to, std::as_bytes(std::span(wide)));
-}
-
-double download_scalar(Backend& backend, const Tensor& from) {
-  double value = 0;
-  backend.download(from, std::as_writable_bytes(std::span(&value, 1)));
-  return value;
 }
 
 }  // namespace ptb

@@ -113,6 +113,7 @@ StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
 
 void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace& workspace,
                             const Tensor& loss) {
+  backend_.prepare(parameters_.weights());
   // Groups of lanes may share a workspace, but each has a batch.
   backend_.run_segment({&batch, kForward}, [&] {
     workspace.dropout.first_lane = batch.lanes.first;
@@ -200,6 +201,7 @@ Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspac
 
 void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                              std::span<const PositionRange> ranges, const Tensor& losses) {
+  backend_.prepare(parameters_.weights());
   const StackActivations window = recur(batch, state, workspace);
   const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
   const std::int64_t H = parameters_.shape().hidden_size;

@@ -98,11 +98,11 @@ Trainer::End Trainer::run(std::optional<std::int64_t> max_windows) {
   while (progress_.epoch < plan_.epochs && progress_.step < limit) {
     begin_epoch();
     while (progress_.window < plan_.windows_per_epoch && progress_.step < limit) {
-      const StepResult result = advance_window();
-      if (result.is_stop_wanted) return leave(End::stopped);
+      const Wishes wishes = advance();
+      if (wishes.is_stop) return leave(End::stopped);
       // The end of an epoch is saved after its validation, which is part of it.
       const bool is_epoch_over = progress_.window == plan_.windows_per_epoch;
-      if (result.is_save_wanted && !is_epoch_over) save(false);
+      if (wishes.is_save && !is_epoch_over) save(false);
     }
     if (progress_.step >= limit) return leave(End::at_max_windows);
     if (!finish_epoch()) return leave(End::stopped);
@@ -115,6 +115,7 @@ void Trainer::begin_epoch() {
   if (progress_.window == 0) reset_state();
   seconds_ = 0;
   timed_windows_ = 0;
+  since_result_ = {};
   report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
 }
 
@@ -135,30 +136,22 @@ void Trainer::reset_state() {
   for (LaneGroup& group : groups_) group.state.reset(backend_);
 }
 
-Trainer::StepResult Trainer::advance_window() {
-  const Stopwatch watch;
-  faults_.at(Fault::Phase::train, progress_.step);
+// Begins a window and takes the results that are due: those of windows further back than the
+// backend's lag, or all where the run has to stand still: at the end of an epoch or of the run, for
+// a save, for a stop. Every rank takes the same ones, and so leaves at the same place.
+Trainer::Wishes Trainer::advance() {
+  faults_.at(Fault::Phase::train, next_step());
   train_step();
-  StepResult result = last_result();
-  seconds_ += watch.seconds();
-  ++timed_windows_;
-  progress_.cross_entropy += result.cross_entropy;
-  report_window(result);
-  if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.gradient_norm)) {
-    throw diverged(fmt::format("epoch {}, window {}", progress_.epoch + 1, progress_.window),
-                   fmt::format("loss {}, gradient norm {}",
-                               result.cross_entropy / plan_.global_lanes, result.gradient_norm));
-  }
-  ++progress_.window;
-  ++progress_.step;
-  const bool is_due = checkpoint_windows_ > 0 && progress_.step % checkpoint_windows_ == 0;
-  result.is_save_wanted = result.is_save_wanted || is_due;
-  return result;
+  const bool is_last = next_window() == plan_.windows_per_epoch || next_step() == last_step_;
+  Wishes wishes{.is_save = checkpoint_windows_ > 0 && next_step() % checkpoint_windows_ == 0};
+  take_results(is_last || wishes.is_save ? 0 : backend_.lag(), wishes);
+  if (wishes.is_stop || wishes.is_save) take_results(0, wishes);
+  return wishes;
 }
 
 void Trainer::train_step() {
-  backend_.set_step({progress_.epoch, progress_.window, learning_rate()});
-  backend_.prepare(parameters_.weights());
+  const int window = next_window();
+  backend_.set_step({progress_.epoch, window, learning_rate()});
   add_wishes();
   std::vector<Reduction> sums;
   for (std::size_t index = 0; index < groups_.size(); ++index) {
@@ -167,12 +160,12 @@ void Trainer::train_step() {
     Slab& slab = slabs_[static_cast<std::size_t>(turn.slab)];
 
     // 1. The next window of the group's lanes.
-    train_lanes_.fill(group.window, progress_.window, group.lanes, true);
+    train_lanes_.fill(group.window, window, group.lanes, true);
     group.batch.load(backend_, group.window);
 
     // 2. Forward: tokens to cross-entropy. Its sum over the ranks leaves with what they wish.
     model_.forward(group.batch, group.state, *group.workspace, slab.sums.slice(0, 1));
-    if (faults_.spoils(progress_.step)) {
+    if (faults_.spoils(next_step())) {
       backend_.upload(slab.sums.slice(0, 1), std::as_bytes(std::span(&kNaN, 1)));
     }
     pass_on(
@@ -199,6 +192,10 @@ void Trainer::train_step() {
             {.embedding = embedding_rows(groups_.back().batch, sum.gradients),
              .dense = sum.gradients.dense()},
             sum.sums.slice(0, 1));
+
+  // 6. What the host wants to know leaves, and is read with a lag.
+  in_flight_.push_back(
+      {.sums = backend_.begin_download(sum.sums), .norm = backend_.begin_download(sgd_.norm())});
 }
 
 // What the turn has left in its slab goes down the tree; behind the last turn it leaves for the sum
@@ -219,20 +216,38 @@ void Trainer::add_wishes() {
   backend_.upload(slabs_.front().sums.slice(1, 2), std::as_bytes(std::span(wishes)));
 }
 
+void Trainer::take_results(int left_in_flight, Wishes& wishes) {
+  while (std::ssize(in_flight_) > left_in_flight) take_oldest(wishes);
+}
+
 // The only place of a step where the host waits for the backend.
-Trainer::StepResult Trainer::last_result() {
-  communicator_.await(backend_.record(), fmt::format("the loss of window {}", progress_.window));
-  std::array<double, 3> sums{};
-  backend_.download(slabs_.front().sums, std::as_writable_bytes(std::span(sums)));
-  return {.cross_entropy = sums[0],
-          .gradient_norm = download_scalar(backend_, sgd_.norm()),
-          .is_stop_wanted = sums[1] > 0,
-          .is_save_wanted = sums[2] > 0};
+void Trainer::take_oldest(Wishes& wishes) {
+  const InFlight oldest = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  communicator_.await(oldest.norm.event, fmt::format("the loss of window {}", progress_.window));
+  const std::span<const double> sums = oldest.sums.read<double>(3);
+  const StepResult result{.cross_entropy = sums[0],
+                          .gradient_norm = oldest.norm.read<double>(1).front()};
+  wishes.is_stop = wishes.is_stop || sums[1] > 0;
+  wishes.is_save = wishes.is_save || sums[2] > 0;
+  seconds_ += since_result_.seconds();
+  since_result_ = {};
+  ++timed_windows_;
+  progress_.cross_entropy += result.cross_entropy;
+  report_window(result);
+  if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.gradient_norm)) {
+    throw diverged(fmt::format("epoch {}, window {}", progress_.epoch + 1, progress_.window),
+                   fmt::format("loss {}, gradient norm {}",
+                               result.cross_entropy / plan_.global_lanes, result.gradient_norm));
+  }
+  ++progress_.window;
+  ++progress_.step;
 }
 
 void Trainer::save(bool is_best) {
   checkpointer_.save(progress_, groups_, is_best);
   saved_ = progress_;
+  since_result_ = {};  // what is timed is training
 }
 
 bool Trainer::finish_epoch() {

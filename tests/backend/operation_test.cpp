@@ -220,6 +220,22 @@ BOOST_AUTO_TEST_CASE(a_backend_moves_and_zeroes_memory) {
   });
 }
 
+// As of its place in the order of work, whatever comes later.
+BOOST_AUTO_TEST_CASE(begin_download_brings_what_was_there) {
+  for (const test::FastBackend& backend : test::fast_backends()) {
+    Side side(backend.make());
+    const Tensor norm = side.scalar(2.5);
+    const Arrival first = side->begin_download(norm);
+    side->set_zero(norm);
+    const Arrival second = side->begin_download(norm);
+    while (!side->done(second.event)) continue;
+    BOOST_TEST(side->done(first.event));
+    const double before = first.read<double>(1).front(), after = second.read<double>(1).front();
+    BOOST_TEST(before == 2.5);
+    BOOST_TEST(after == 0.0);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(draw_dropout_follows_the_counter_packing) {
   for (const Sizes& s : kSizes) {
     check_against_reference([&](Side& side) {
@@ -455,7 +471,7 @@ BOOST_AUTO_TEST_CASE(add) {
       side->add(op);
       const std::vector<double> values(3, 0.1);
       const Addition doubles = {.to = make_tensor(*side, ElementType::f64, {3}, values),
-                           .from = make_tensor(*side, ElementType::f64, {3}, values)};
+                                .from = make_tensor(*side, ElementType::f64, {3}, values)};
       side->add(doubles);
       return std::vector<Output>{{"sum", op.to, 1}, {"sum of doubles", doubles.to, 0}};
     });

@@ -94,7 +94,6 @@ class WindowModel {
   void set_parameters(const std::vector<double>& values) {
     upload_values(*backend_, parameters_.slab(), values);
     parameters_.touch();
-    backend_->prepare(parameters_.weights());
   }
 
   // Σ over this rank's positions of the cross-entropy / global lanes, from the initial state.

@@ -52,6 +52,13 @@ inline std::vector<double> values_of(Backend& backend, const Tensor& from) {
   return {};
 }
 
+// The single value of a tensor of one f64.
+inline double download_scalar(Backend& backend, const Tensor& from) {
+  double value = 0;
+  backend.download(from, std::as_writable_bytes(std::span(&value, 1)));
+  return value;
+}
+
 inline std::vector<std::byte> bytes_of(Backend& backend, const Tensor& from) {
   std::vector<std::byte> bytes(from.bytes());
   backend.download(from, bytes);

@@ -12,9 +12,9 @@ import re
 import program
 
 # Small enough for a window to take milliseconds; H has no factor 4, lanes do not fill a warp.
-MODEL = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "200",
-         "--vocab-size", "200", "--hidden-size", "18", "--num-steps", "6", "--batch-size", "5",
-         "--eval-lanes", "3", "--keep-prob", "0.5", "--metrics-windows", "1"]
+TEXT = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "200"]
+MODEL = [*TEXT, "--vocab-size", "200", "--hidden-size", "18", "--num-steps", "6", "--batch-size",
+         "5", "--eval-lanes", "3", "--keep-prob", "0.5", "--metrics-windows", "1"]
 LAYERS, STEPS = 2, 6
 SEEDS = (0, 1, 2, 3, 5)  # 0 is in order; the others draw, each kind of service among them
 MEASURES = ("loss", "gradient_norm")
@@ -115,6 +115,21 @@ class Curves(OnCpu):
         for cpu, cuda in zip(*perplexities, strict=True):
             self.assertLess(program.relative_difference(cpu, cuda), 1e-4)
 
+    def test_what_is_evaluated_are_the_last_weights(self):
+        """An epoch's validation and test are those of its checkpoint, in bf16 too, which keeps
+        copies of the weights."""
+        flags = [*MODEL, "--precision", "bf16", "--backend", "cuda"]
+        run_dir = self.scratch / "evaluated"
+        told = {r["split"]: r["perplexity"]
+                for r in self.train([*flags, "--epochs", "1"], run_dir=run_dir)
+                if r["kind"] in ("epoch", "test")}
+        (checkpoint,) = program.checkpoints(run_dir).values()
+        for split in ("valid", "test"):
+            ended = self.run_program(["eval", *TEXT, "--checkpoint", str(checkpoint), "--split",
+                                      split, "--precision", "bf16", "--backend", "cuda"])
+            self.assertEqual(ended.status, 0, ended.err)
+            self.assertIn(f"Perplexity: {told[split]:.3f} ", ended.out)
+
 
 class Restarts(OnCpu):
     def checkpoint(self, run_dir, step):
@@ -147,6 +162,32 @@ class Restarts(OnCpu):
                 self.assertIn("up to rounding, since this one has backend", ended.out)
                 self.assert_near(program.records(run_dir, "window"), expected, 3e-6)
 
+    def test_the_lag_of_the_results_moves_no_checkpoint(self):
+        due, _ = self.go("due", "--checkpoint-windows", "3", "--max-windows", "7")
+        self.assertEqual(list(program.checkpoints(due)), [3, 6, 7])
+        for step in (3, 6):
+            alone, _ = self.go(f"alone{step}", "--max-windows", str(step))
+            self.assertEqual(self.checkpoint(due, step), self.checkpoint(alone, step))
+
+    def test_a_stop_saves_all_windows_that_were_begun(self):
+        flags = [*MODEL, "--backend", "cuda", "--precision", "fp32", "--threads", "1"]
+        run_dir = self.scratch / "stopped"
+        process = self.start_program([*flags, "--run-dir", str(run_dir), "--inject", "slow@0:6"])
+        program.wait_for_fault(process)
+        process.terminate()
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75)
+        (step,) = program.checkpoints(run_dir)
+        self.assertEqual([w["step"] for w in program.records(run_dir, "window")],
+                         list(range(step)))
+        whole, _ = self.go("whole", "--max-windows", str(step))
+        self.assertEqual(self.checkpoint(run_dir, step), self.checkpoint(whole, step))
+
+    def test_a_loss_that_is_not_finite_is_told_of_its_own_window(self):
+        run_dir, ended = self.go("nan", "--inject", "nan@0:5", status=76)
+        self.assertIn("epoch 1, window 5, step 5: loss nan", ended.err)
+        self.assertEqual(program.records(run_dir, "window")[-1]["step"], 5)
+
     def test_lane_groups_have_the_same_bits_on_every_number_of_ranks(self):
         found = []
         for ranks in (1, 2, 4):
@@ -159,13 +200,13 @@ class Restarts(OnCpu):
 class Budget(OnCpu):
     """What makes a step fast, counted per window once all is captured."""
 
-    def counts(self, windows, **where):
+    def counts(self, windows, *flags, **where):
         path = self.scratch / f"counts{windows}.json"
-        self.curve(windows=windows, CUDA_ON_CPU_COUNTS=str(path), **where)
+        self.curve(*flags, windows=windows, CUDA_ON_CPU_COUNTS=str(path), **where)
         return json.loads(path.read_text())
 
-    def per_window(self, **where):
-        few, many = self.counts(8, **where), self.counts(18, **where)
+    def per_window(self, *flags, **where):
+        few, many = self.counts(8, *flags, **where), self.counts(18, *flags, **where)
         return {name: (many[name] - few[name]) / 10 for name in few}
 
     def test_a_window_of_fp32(self):
@@ -175,7 +216,7 @@ class Budget(OnCpu):
         self.assertEqual(window["launches"], 0)  # all are in graphs
         # Forward, softmax, recurrence, the layers, embedding, step.
         self.assertEqual(window["graph_launches"], 5 + LAYERS)
-        self.assertEqual(window["host_waits"], 2)  # the loss and the norm, which the log wants
+        self.assertEqual(window["drains"], 0)
         self.assertEqual(window["kernels"], kernels_per_window(LAYERS, STEPS))
         self.assertEqual(window["products"], products_per_window(LAYERS, STEPS))
 
@@ -184,7 +225,21 @@ class Budget(OnCpu):
         window = self.per_window(precision="bf16")
         self.assertEqual(window["launches"], LAYERS + 1)
         self.assertEqual(window["graph_launches"], 5 + LAYERS)
-        self.assertEqual([window[k] for k in ("allocations", "captures", "host_waits")], [0, 0, 2])
+        self.assertEqual([window[k] for k in ("allocations", "captures", "drains")], [0, 0, 0])
+
+    def test_the_host_waits_only_for_windows_behind_the_last(self):
+        """On a device that works only while the host waits, it waits once a window, and leaves
+        work; on one that is done at once it never does."""
+        for seed, waits in ((1, 1), (0, 0)):
+            window = self.per_window(CUDA_ON_CPU_SEED=str(seed))
+            self.assertEqual([window["host_waits"], window["drains"]], [waits, 0])
+
+    def test_sums_in_host_memory_wait_once_a_part(self):
+        """The loss, softmax, the layers, embedding; the results of older windows have come then."""
+        window = self.per_window("--comm", "mpi", CUDA_ON_CPU_SEED="1")
+        self.assertGreater(window["host_waits"], 0)
+        self.assertLessEqual(window["host_waits"], 3 + LAYERS)
+        self.assertEqual(window["allocations"], 0)
 
 
 class Errors(OnCpu):

@@ -97,6 +97,8 @@ class MutantBackend final : public Backend {
     real_->upload(to, from);
   }
   void download(const Tensor& from, std::span<std::byte> to) override { real_->download(from, to); }
+  Arrival begin_download(const Tensor& from) override { return real_->begin_download(from); }
+  int lag() const override { return real_->lag(); }
   void set_zero(const Tensor& tensor) override { real_->set_zero(tensor); }
   void prepare(const Weights& weights) override { real_->prepare(weights); }
   void run_segment(SegmentKey key, const std::function<void()>& segment) override {

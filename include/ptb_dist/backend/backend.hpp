@@ -211,6 +211,17 @@ class HostCopies {
   virtual Event put(const std::byte* from, const Tensor& to) = 0;
 };
 
+// A small tensor on its way to the host: `values` hold what it was once `event` has happened.
+struct Arrival {
+  std::shared_ptr<const std::byte> values;
+  Event event;
+
+  template <class T>
+  std::span<const T> read(std::size_t count) const {
+    return {reinterpret_cast<const T*>(values.get()), count};
+  }
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -236,6 +247,11 @@ class Backend {
   // enqueued work and is the only call that makes the host wait.
   virtual void upload(const Tensor& to, std::span<const std::byte> from) = 0;
   virtual void download(const Tensor& from, std::span<std::byte> to) = 0;
+  // The same for a few scalars without the wait: they are read when they have come.
+  virtual Arrival begin_download(const Tensor& from);
+  // For how many steps' results the host does not wait, so that work is queued while it reads those
+  // before; they are in flight. The same on all ranks of a run.
+  virtual int lag() const { return 0; }
   virtual void set_zero(const Tensor& tensor) = 0;
 
   // Renews the copies of the weights that this backend keeps, if their version changed.
@@ -277,7 +293,5 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
 // Copies floats into a Real tensor of the same size, converting if Real is wider.
 void upload_reals(Backend& backend, const Tensor& to, std::span<const float> from);
-// The single value of a tensor of one f64.
-double download_scalar(Backend& backend, const Tensor& from);
 
 }  // namespace ptb

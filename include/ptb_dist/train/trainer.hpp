@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/fault.hpp"
+#include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/comm/communicator.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/data/corpus.hpp"
@@ -72,19 +74,28 @@ class Trainer {
   struct StepResult {
     double cross_entropy = 0;  // over global lanes
     double gradient_norm = 0;  // before the clip
-    bool is_stop_wanted = false;
-    bool is_save_wanted = false;
+  };
+  // What some rank wants, as every rank is told.
+  struct Wishes {
+    bool is_stop = false;
+    bool is_save = false;
+  };
+  // A window whose results are on their way to the host.
+  struct InFlight {
+    Arrival sums;  // [3] f64, as a Slab's
+    Arrival norm;  // [1] f64
   };
 
   EvaluatorParts evaluator_parts(int rank);
   void begin_epoch();
   bool finish_epoch();
-  StepResult advance_window();
+  Wishes advance();
   void train_step();
   void pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>& part,
                const std::string& what, std::vector<Reduction>& sums);
   void add_wishes();
-  StepResult last_result();
+  void take_results(int left_in_flight, Wishes& wishes);
+  void take_oldest(Wishes& wishes);
   void reset_state();
   void save(bool is_best);
   End leave(End end);
@@ -94,6 +105,9 @@ class Trainer {
   bool is_progress_window() const;
   AgreedError diverged(const std::string& when, const std::string& why) const;
   double learning_rate() const { return schedule_.at(progress_.epoch); }
+  // The window to begin next: those in flight are not in progress_ yet. Never beyond an epoch.
+  int next_window() const { return progress_.window + static_cast<int>(in_flight_.size()); }
+  std::int64_t next_step() const { return progress_.step + std::ssize(in_flight_); }
   std::int64_t words(int windows) const;
   Perplexity train_perplexity(int windows) const;
 
@@ -117,12 +131,14 @@ class Trainer {
   std::vector<Turn> turns_;        // of each group
   std::vector<Slab> slabs_;        // the first takes the sum
 
-  Progress progress_;
-  std::optional<Progress> saved_;  // of the last checkpoint
-  std::int64_t last_step_ = 0;     // windows of the run to do
+  Progress progress_;               // of windows whose results are known
+  std::deque<InFlight> in_flight_;  // the first is progress_.window
+  std::optional<Progress> saved_;   // of the last checkpoint
+  std::int64_t last_step_ = 0;      // windows of the run to do
   // Training time of this epoch, as far as this process has run it.
   double seconds_ = 0;
   int timed_windows_ = 0;
+  Stopwatch since_result_{};
 };
 
 }  // namespace ptb

@@ -50,6 +50,13 @@ void CudaBackend::download(const Tensor& from, std::span<std::byte> to) {
   staging_.download(from.raw(), to);
 }
 
+Arrival CudaBackend::begin_download(const Tensor& from) {
+  const std::shared_ptr<std::byte> values = arrivals_.take(from.bytes());
+  check(cudaMemcpyAsync(values.get(), from.raw(), from.bytes(), cudaMemcpyDeviceToHost,
+                        stream_.get()));
+  return {.values = values, .event = record()};
+}
+
 void CudaBackend::set_zero(const Tensor& tensor) {
   if (!tensor.empty()) check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream_.get()));
 }

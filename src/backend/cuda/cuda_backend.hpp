@@ -36,6 +36,9 @@ class CudaBackend final : public Backend {
   Tensor allocate(ElementType type, Shape shape) override;
   void upload(const Tensor& to, std::span<const std::byte> from) override;
   void download(const Tensor& from, std::span<std::byte> to) override;
+  Arrival begin_download(const Tensor& from) override;
+  // Two: the host may be late by a whole step before the device runs dry.
+  int lag() const override { return 2; }
   void set_zero(const Tensor& tensor) override;
 
   void prepare(const Weights& weights) override;
@@ -72,6 +75,7 @@ class CudaBackend final : public Backend {
   bool captures_segments_;
   Stream stream_;
   Staging staging_;
+  ArrivalPool arrivals_;
   Products products_;
   std::shared_ptr<std::byte> step_;  // StepState
   Scratch d_h_, d_c_;                // [B,H] each, of the step that the recurrence has in hand

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ptb_dist/base/error.hpp"
+
 namespace ptb::cuda {
 namespace {
 
@@ -56,6 +58,17 @@ void Staging::download(const void* from, std::span<std::byte> to) {
     source += bytes;
     to = to.subspan(bytes);
   }
+}
+
+std::shared_ptr<std::byte> ArrivalPool::take(std::size_t bytes) {
+  require(bytes <= kBytes, "only a few scalars are downloaded without a wait");
+  if (idle_->empty()) idle_->push_back(allocate_pinned(kBytes));
+  std::shared_ptr<std::byte> memory = std::move(idle_->back());
+  idle_->pop_back();
+  std::byte* const address = memory.get();
+  return {address, [idle = idle_, memory = std::move(memory)](std::byte*) mutable {
+            idle->push_back(std::move(memory));
+          }};
 }
 
 }  // namespace ptb::cuda

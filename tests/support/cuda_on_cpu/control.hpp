@@ -20,10 +20,13 @@ struct Counters {
   std::int64_t graph_launches = 0;  // cudaGraphLaunch
   std::int64_t captures = 0;        // graphs instantiated
   std::int64_t allocations = 0;     // device and page-locked
-  std::int64_t host_waits = 0;      // calls that make the host wait for a stream or an event
-  std::int64_t kernels = 0;         // run, replayed ones too
-  std::int64_t products = 0;        // matrix products run, replayed ones too
-  double product_flops = 0;         // 2·m·n·k each
+  // Waits of the host for a stream or an event: in a call, or by asking again and again for nothing
+  // else. Those at whose end the device has no work left are drains as well.
+  std::int64_t host_waits = 0;
+  std::int64_t drains = 0;
+  std::int64_t kernels = 0;   // run, replayed ones too
+  std::int64_t products = 0;  // matrix products run, replayed ones too
+  double product_flops = 0;   // 2·m·n·k each
 };
 Counters& counters();
 

@@ -11,6 +11,7 @@ using namespace ptb::cuda_on_cpu;
 // What cudaEventRecord put into a stream: a later record of the same event makes another mark.
 struct Mark {
   bool is_over = false;
+  bool is_waited_for = false;
   Clock clock{};
 };
 
@@ -61,6 +62,22 @@ class Replay {
   Dice dice_;
 };
 
+// A wait of the host is over.
+void note_drain() {
+  const auto is_idle = [](cudaStream_t stream) { return stream->queue.empty(); };
+  counters().drains += std::ranges::all_of(streams(), is_idle) ? 1 : 0;
+}
+
+// Whether the host has asked for this mark just before, and has given the device no work since.
+bool is_asked_again(const std::shared_ptr<Mark>& mark) {
+  static std::weak_ptr<Mark> last;
+  static std::uint64_t work = 0;
+  const bool is_again = last.lock() == mark && work == enqueued();
+  last = mark;
+  work = enqueued();
+  return is_again;
+}
+
 // Nodes that no other comes after.
 std::set<std::size_t> leaves(const std::vector<Node>& nodes) {
   std::set<std::size_t> result;
@@ -98,6 +115,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (breaks_capture()) return report(cudaErrorStreamCaptureUnsupported);
   ++counters().host_waits;
   drain(stream);
+  note_drain();
   return device_status();
 }
 
@@ -160,9 +178,15 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (const cudaError_t status = device_status(); status != cudaSuccess) return status;
   const std::shared_ptr<Mark> mark = event->mark;
   if (mark == nullptr) return cudaSuccess;
-  // Whoever asks again and again must get an answer some day, in every schedule.
-  if (!mark->is_over) serve_once();
-  if (!mark->is_over) return cudaErrorNotReady;
+  if (!mark->is_over) {
+    if (is_asked_again(mark)) {
+      counters().host_waits += mark->is_waited_for ? 0 : 1;
+      mark->is_waited_for = true;
+    }
+    serve_once();  // whoever asks again and again must get an answer some day, in every schedule
+    if (!mark->is_over) return cudaErrorNotReady;
+    if (mark->is_waited_for) note_drain();
+  }
   join(host_clock(), mark->clock);
   return cudaSuccess;
 }
@@ -173,6 +197,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const std::shared_ptr<Mark> mark = event->mark;
   if (mark == nullptr) return cudaSuccess;
   serve_until([mark] { return mark->is_over; });
+  note_drain();
   join(host_clock(), mark->clock);
   return device_status();
 }

@@ -46,7 +46,7 @@ struct CountersAtExit {
                         << ", \"captures\": " << values.captures
                         << ", \"allocations\": " << values.allocations
                         << ", \"host_waits\": " << values.host_waits
-                        << ", \"kernels\": " << values.kernels
+                        << ", \"drains\": " << values.drains << ", \"kernels\": " << values.kernels
                         << ", \"products\": " << values.products
                         << ", \"product_flops\": " << values.product_flops << "}\n";
   }

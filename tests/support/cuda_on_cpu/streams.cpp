@@ -10,6 +10,7 @@ namespace {
 
 std::vector<std::uint32_t> last_number;  // by lane
 std::uint64_t draws = 0;
+std::uint64_t operations = 0;
 
 // One step of the first operation of a stream; false if there is none that can move.
 bool serve(CUstream_st& stream) {
@@ -83,6 +84,7 @@ void enqueue(cudaStream_t stream, Operation operation) {
     stream->frontier = {capture.nodes.size() - 1};
     return;
   }
+  ++operations;
   join(stream->clock, host_clock());
   stamp(operation, stream->lane, stream->clock);
   stream->queue.push_back(std::move(operation));
@@ -91,6 +93,8 @@ void enqueue(cudaStream_t stream, Operation operation) {
     for (std::size_t turns = Dice(++draws).below(4); turns > 0; --turns) serve_once();
   }
 }
+
+std::uint64_t enqueued() { return operations; }
 
 void serve_until(const std::function<bool()>& is_over) {
   if (is_over()) return;

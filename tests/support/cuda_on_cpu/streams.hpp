@@ -61,6 +61,8 @@ Clock& host_clock();
 
 // Appends to the stream, or to the graph that is being captured.
 void enqueue(cudaStream_t stream, Operation operation);
+// Operations that the host has enqueued so far.
+std::uint64_t enqueued();
 // Serves the streams until `is_over`.
 void serve_until(const std::function<bool()>& is_over);
 // One step of any of them; nothing if there is no work.
