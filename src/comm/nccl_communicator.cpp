@@ -32,6 +32,9 @@ namespace {
 // part. NCCL's launch costs about as much as sending so many bytes.
 constexpr std::size_t kSmallBytes = std::size_t{32} << 10;
 constexpr auto kAbortGrace = std::chrono::seconds(3);
+// Whoever failed first, or its launcher, knows why and ends all ranks; what the others see of it, a
+// broken connection, is told only if nobody does.
+constexpr auto kTheirGrace = std::chrono::seconds(2);
 
 // Behind a Reduction.
 struct NcclSum {
@@ -149,6 +152,7 @@ class NcclCommunicator final : public Communicator {
          .why = fmt::format("{}, {}", ncclGetErrorString(status), ncclGetLastError(comm_)),
          .remedy = "a rank, its GPU or its network was lost; NCCL_DEBUG=WARN tells more"});
     abort(error.lines().front());
+    if (status == ncclRemoteError) std::this_thread::sleep_for(kTheirGrace);
     throw error;
   }
 

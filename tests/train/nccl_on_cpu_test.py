@@ -17,7 +17,7 @@ import program
 # 9 lanes are uneven on 2, 4 and 8 ranks; the softmax's part is one that a tree cuts in halves.
 MODEL = [*cuda_on_cpu_test.MODEL, "--batch-size", "9", "--hidden-size", "42", "--num-steps", "3",
          "--comm", "nccl"]
-ENDED = 137, 70  # by a signal; by a rank that lost another
+KILLED, LOST_A_PEER = 137, 70
 # mpirun needs some seconds more where a rank does not answer to it.
 DEADLINE, GRACE = 3, 15
 
@@ -135,7 +135,8 @@ class Order(Nccl):
 class Failures(Nccl):
     def fails(self, *flags, words, **where):
         begun = time.monotonic()
-        _, ended = self.go("--timeout", str(DEADLINE), "--epochs", "1", *flags, status=70, **where)
+        _, ended = self.go("--timeout", str(DEADLINE), "--epochs", "1", *flags, status=LOST_A_PEER,
+                           **where)
         self.assertLess(time.monotonic() - begun, DEADLINE + GRACE)
         errors = re.findall(r"error: .*", ended.err)
         self.assertTrue(any(re.search(words, line) for line in errors), ended.err)
@@ -146,11 +147,11 @@ class Failures(Nccl):
         for fault in ("kill@1:0", "kill@0:5", "kill@1:20:validation", "kill@2:20:test",
                       "kill@0:20:save"):
             with self.subTest(fault):
-                self.go("--inject", fault, "--epochs", "1", ranks=3, status=137)
+                self.go("--inject", fault, "--epochs", "1", ranks=3, status=KILLED)
 
     def test_a_rank_that_hangs(self):
         for fault, words in (
-                ("hang@1:5", "the sum over ranks of softmax does not end: waited 3 s for the loss "
+                ("hang@1:5", "the sum over ranks of the loss does not end: waited 3 s for the loss "
                              r"of window 5: rank \d of 3 .*lost, stopped or much slower"),
                 ("hang@1:5:validation", "sum over ranks of the valid loss.*does not end: waited")):
             with self.subTest(fault):
