@@ -1,5 +1,5 @@
-# NCCL, which ships no CMake files: find_package(NCCL) looks in NCCL_ROOT (a variable of CMake's or of the
-# environment), in the CUDA toolkit's folders and in the system's.
+# NCCL, which ships no CMake files: find_package(NCCL) looks in NCCL_ROOT (a variable of CMake's or
+# of the environment), in the CUDA toolkit's folders and in the system's.
 #
 # Sets NCCL_FOUND, NCCL_VERSION, NCCL_INCLUDE_DIR (also where only the header is) and the target
 # NCCL::NCCL.

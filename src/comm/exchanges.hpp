@@ -1,5 +1,5 @@
-// Sums over ranks as lists of exchanges, for whatever carries them: MPI in host memory, NCCL between
-// GPUs.
+// Sums over ranks as lists of exchanges, for whatever carries them: MPI in host memory, NCCL
+// between GPUs.
 #pragma once
 
 #include <cstddef>

@@ -1,10 +1,10 @@
-// Sums over ranks by NCCL, on a stream beside the backend's: a part leaves as soon as the device has
-// computed it, the rest of the backward pass goes on meanwhile, and only the backend's later work waits,
-// by an event.
+// Sums over ranks by NCCL, on a stream beside the backend's: a part leaves as soon as the device
+// has computed it, the rest of the backward pass goes on meanwhile, and only the backend's later
+// work waits, by an event.
 //
 // NCCL is never allowed to make the host wait: its calls return at once and are polled, with the
-// session's deadline. Whatever goes wrong ends in ncclCommAbort, without which kernels that wait for a
-// lost rank would hold every later call of CUDA; if even that hangs, the process is ended.
+// session's deadline. Whatever goes wrong ends in ncclCommAbort, without which kernels that wait
+// for a lost rank would hold every later call of CUDA; if even that hangs, the process is ended.
 #include "comm/nccl_communicator.hpp"
 
 #include <fmt/format.h>
@@ -160,7 +160,7 @@ class NcclCommunicator final : public Communicator {
     if (status != ncclSuccess && status != ncclInProgress) fail(status, what);
   }
 
-  // Until the call that gave `status` has done its work, which begins what follows it on the stream.
+  // Until the call that gave `status` has put its work on the stream: only then may more follow.
   void settle(ncclResult_t status, const std::string& what) {
     check(status, what);
     if (status == ncclSuccess) return;

@@ -1,13 +1,13 @@
 // NCCL's functions between processes of one machine, under the prototypes of NCCL's own header.
 //
-// Ranks meet in a shared memory that the unique id names. What they ask for is an operation on a stream
-// like any other: it reads and writes when it runs, moves on when it is served, and while it waits for
-// another rank (Progress::elsewhere) the other streams go on. Calls on a non-blocking communicator
-// return before their work is on the stream, in all schedules but the eager ones: whoever records an
-// event behind them too early is found.
+// Ranks meet in a shared memory that the unique id names. What they ask for is an operation on a
+// stream like any other: it reads and writes when it runs, moves on when it is served, and while it
+// waits for another rank (Progress::elsewhere) the other streams go on. Calls on a non-blocking
+// communicator return before their work is on the stream, in all schedules but the eager ones:
+// whoever records an event behind them too early is found.
 //
-//   All-reduce: in chunks. Each rank posts its chunk; when all have, each adds them up in the order of
-//   the ranks, so that all have the same bits; the next chunk is posted when all have done so.
+//   All-reduce: in chunks. Each rank posts its chunk; when all have, each adds them up in the order
+//   of the ranks, so that all have the same bits; the next is posted when all have done so.
 //   Send, receive: in chunks through a box for each pair.
 //
 // Refused as the real one does, or at once where that one would hang: different counts, types or
