@@ -49,7 +49,7 @@ endif()
 string(REGEX REPLACE "[\n\"\\].*" "" mpi "${mpi}")
 string(JOIN "\\n" libraries
   "MPI: ${mpi}" "HDF5: ${HDF5_VERSION}" "oneDNN: ${dnnl_VERSION}"
-  "CUDA: ${PTB_DIST_CUDA_VERSION}" "NCCL: built without")
+  "CUDA: ${PTB_DIST_CUDA_VERSION}" "NCCL: ${PTB_DIST_NCCL_VERSION}")
 set_source_files_properties(src/base/version.cpp PROPERTIES
   INCLUDE_DIRECTORIES ${CMAKE_BINARY_DIR}/generated
   COMPILE_DEFINITIONS

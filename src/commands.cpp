@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "ptb_dist/comm/seats.hpp"
 #include "ptb_dist/train/threads.hpp"
 
 namespace ptb {
@@ -24,13 +25,17 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
     machine.backend = factories.backend({.name = config.backend,
                                          .precision = config.precision,
                                          .threads = machine.threads,
-                                         .host_rank = session.host_rank(),
-                                         .may_share_device = config.comm == "mpi"});
-    machine.communicator =
-        factories.communicator(config.comm, session, *machine.backend,
-                               config.lane_groups > 0 ? SumOrder::tree : SumOrder::fastest);
+                                         .host_rank = session.host_rank()});
   });
   require_same(session, "backend", machine.backend->identity());
+  const std::vector<Seat> seats = gather_seats(session, *machine.backend);
+  session.on_root([&] {
+    machine.seats = lines_of(seats);
+    if (config.comm != "mpi") machine.warnings = require_own_devices(seats);
+  });
+  machine.communicator =
+      factories.communicator(config.comm, session, *machine.backend,
+                             config.lane_groups > 0 ? SumOrder::tree : SumOrder::fastest);
   return machine;
 }
 

@@ -149,7 +149,8 @@ void warn_of_little_room(Report& report, const CheckpointFolder& folder, const P
 
 // Of rank 0: from here on something of this run is on the disk.
 void begin(const CommandLine& line, const TrainerParts& parts, Start& start,
-           const std::vector<std::string>& header, const std::vector<std::string>& hosts) {
+           const std::vector<std::string>& header, const std::vector<std::string>& warnings,
+           const std::vector<std::string>& hosts) {
   const Config& config = parts.config;
   Report& report = parts.report;
   make_directory(line, start);
@@ -157,7 +158,7 @@ void begin(const CommandLine& line, const TrainerParts& parts, Start& start,
   const std::vector<std::string> moved = clear_the_way(directory, start.restart);
   report = begin_report(line.config, directory, start.identity.real);
   for (const std::string& text : header) report.line(text);
-  for (const std::string& text : parts.plan.warnings(config)) report.warning(text);
+  for (const std::string& text : warnings) report.warning(text);
   say_start(report, line, start);
   for (const std::string& text : moved) report.line(text);
   add_to_manifest(directory,
@@ -243,12 +244,15 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
                      start.restart ? start.restart->global_lanes : 0);
   });
   if (start.restart) check_place(start.restart->progress, plan, start.restart->is_other_text);
-  std::vector<std::string> header;
+  std::vector<std::string> header, warnings;
   session.on_root([&] {
     header = header_lines(
         line.config, corpus, plan,
         fmt::format("{}, all-reduce: {}", backend.description(), machine.communicator->name()));
-    if (is_dry) print_plan(header, plan.warnings(config), start.restart);
+    header.insert(header.begin() + 1, machine.seats.begin(), machine.seats.end());
+    warnings = machine.warnings;
+    for (std::string& text : plan.warnings(config)) warnings.push_back(std::move(text));
+    if (is_dry) print_plan(header, warnings, start.restart);
   });
   if (is_dry) return 0;
 
@@ -279,7 +283,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
 
   // 4. The run.
   const std::vector<std::string> hosts = session.gather(session.host());
-  session.on_root([&] { begin(line, parts, start, header, hosts); });
+  session.on_root([&] { begin(line, parts, start, header, warnings, hosts); });
   start.restart.reset();  // the file's bytes
   return static_cast<int>(train(line, parts, *trainer, start));
 }

@@ -125,12 +125,13 @@ void Session::on_every_rank(const std::function<void()>& work) {
   if (!message.empty()) throw unpacked(message);
 }
 
-void require_same(Session& session, const std::string& what, const std::string& mine) {
+void require_same(Session& session, const std::string& what, const std::string& mine,
+                  ExitCode code) {
   const std::vector<Camp> camps = camps_of(session.exchange_identity(mine));
   if (camps.size() == 1) return;
   std::vector<std::string> odd;
   for (auto camp = camps.begin() + 1; camp != camps.end(); ++camp) odd.push_back(sentence(*camp));
-  throw AgreedError(ExitCode::usage,
+  throw AgreedError(code,
                     {.what = fmt::format("the ranks differ in their {}", what),
                      .why = fmt::format("{}; {}", fmt::join(odd, "; "), sentence(camps.front())),
                      .remedy = "start the same program with the same settings on every host"});

@@ -7,9 +7,6 @@
 namespace ptb {
 namespace {
 
-// A tree's sum is cut from here on; below it half the steps are worth more than less to send.
-constexpr std::size_t kCutBytes = std::size_t{32} << 10;
-
 class SmallAllReduce : public AllReduce {
  public:
   explicit SmallAllReduce(const AllReduceArguments& a) {
@@ -32,11 +29,7 @@ class SteppedAllReduce : public AllReduce {
       scratch_ = std::move(pool_.back());
       pool_.pop_back();
     }
-    std::size_t longest = 0;
-    for (const Exchange& exchange : exchanges_) {
-      if (exchange.is_added) longest = std::max(longest, bytes(exchange.in.count));
-    }
-    scratch_.resize(longest);
+    scratch_.resize(bytes(longest_addend(exchanges_)));
     begin_step();
   }
 
@@ -47,7 +40,7 @@ class SteppedAllReduce : public AllReduce {
     if (!is_step_over) return false;
     const Exchange& exchange = exchanges_[step_];
     if (exchange.is_added) {
-      mpi::check(MPI_Reduce_local(scratch_.data(), address(exchange.in), exchange.in.count,
+      mpi::check(MPI_Reduce_local(scratch_.data(), address(exchange.in), count(exchange.in),
                                   mpi::datatype(arguments_.type), MPI_SUM));
     }
     if (++step_ < exchanges_.size()) {
@@ -59,18 +52,20 @@ class SteppedAllReduce : public AllReduce {
   }
 
  private:
-  std::size_t bytes(int elements) const {
+  std::size_t bytes(std::int64_t elements) const {
     return static_cast<std::size_t>(elements) * size_of(arguments_.type);
   }
+  // The whole sum's number of elements is an int.
+  static int count(Run run) { return static_cast<int>(run.count); }
   std::byte* address(Run run) const { return arguments_.data + bytes(run.first); }
 
   void begin_step() {
     const MPI_Datatype type = mpi::datatype(arguments_.type);
     const Exchange& exchange = exchanges_[step_];
     std::byte* const to = exchange.is_added ? scratch_.data() : address(exchange.in);
-    mpi::check(MPI_Irecv(to, exchange.in.count, type, exchange.from, arguments_.tag,
+    mpi::check(MPI_Irecv(to, count(exchange.in), type, exchange.from, arguments_.tag,
                          arguments_.comm, &requests_[0]));
-    mpi::check(MPI_Isend(address(exchange.out), exchange.out.count, type, exchange.to,
+    mpi::check(MPI_Isend(address(exchange.out), count(exchange.out), type, exchange.to,
                          arguments_.tag, arguments_.comm, &requests_[1]));
   }
 
@@ -90,12 +85,12 @@ class SteppedAllReduce : public AllReduce {
 //               the complete sum of chunk r + 1, which began at rank r + 1 and went round;
 //   s >= P - 1  the received chunk is complete and replaces the own one.
 // So every sum is computed once, in the order of the ring, and copied: the same bits everywhere.
-std::vector<Exchange> ring_exchanges(int rank, int ranks, int elements) {
+std::vector<Exchange> ring_exchanges(int rank, int ranks, std::int64_t elements) {
   const auto chunk = [&](int index) {  // modulo P, index >= -2P
     const std::int64_t k = (index + 2 * ranks) % ranks;
     const std::int64_t first = elements * k / ranks;
     const std::int64_t end = elements * (k + 1) / ranks;
-    return Run{static_cast<int>(first), static_cast<int>(end - first)};
+    return Run{first, end - first};
   };
   std::vector<Exchange> exchanges;
   for (int step = 0; step < 2 * (ranks - 1); ++step) {
@@ -106,6 +101,14 @@ std::vector<Exchange> ring_exchanges(int rank, int ranks, int elements) {
                          .is_added = step < ranks - 1});
   }
   return exchanges;
+}
+
+std::int64_t longest_addend(const std::vector<Exchange>& exchanges) {
+  std::int64_t longest = 0;
+  for (const Exchange& exchange : exchanges) {
+    if (exchange.is_added) longest = std::max(longest, exchange.in.count);
+  }
+  return longest;
 }
 
 std::unique_ptr<AllReduce> begin_all_reduce(const AllReduceArguments& arguments, bool is_tree,

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "comm/exchanges.hpp"
 #include "comm/mpi_api.hpp"
 
 namespace ptb {
@@ -33,24 +34,6 @@ struct AllReduceArguments {
   int elements;
   ElementType type;
 };
-
-// Elements first .. first + count - 1 of a sum.
-struct Run {
-  int first = 0;
-  int count = 0;
-};
-// A step of an algorithm of our own: one run leaves, another comes, and is added to the own one or
-// takes its place. An algorithm is the list of a rank's exchanges.
-struct Exchange {
-  int to = 0;  // ranks
-  int from = 0;
-  Run out{}, in{};
-  bool is_added = false;
-};
-// Of rank `rank` of `ranks`; both are explained before their code.
-std::vector<Exchange> ring_exchanges(int rank, int ranks, int elements);
-// `ranks` is a power of two (70). Long sums are `cut` in halves, with the same additions.
-std::vector<Exchange> tree_exchanges(int rank, int ranks, int elements, bool is_cut);
 
 // Begins the sum. The pool must outlive it. `is_tree`: along a binary tree.
 std::unique_ptr<AllReduce> begin_all_reduce(const AllReduceArguments& arguments, bool is_tree,

@@ -15,11 +15,12 @@
 // Both make the same additions.
 #include <bit>
 
-#include "comm/all_reduce.hpp"
+#include "comm/exchanges.hpp"
+#include "ptb_dist/base/error.hpp"
 
 namespace ptb {
 
-std::vector<Exchange> tree_exchanges(int rank, int ranks, int elements, bool is_cut) {
+std::vector<Exchange> tree_exchanges(int rank, int ranks, std::int64_t elements, bool is_cut) {
   require(std::has_single_bit(static_cast<unsigned>(ranks)), "a tree has 1, 2, 4, ... ranks");
   std::vector<Exchange> exchanges;
   Run kept{0, elements};

@@ -196,6 +196,13 @@ struct SegmentKey {
   bool operator==(const SegmentKey&) const = default;
 };
 
+// What a rank computes on, as the driver calls it; all empty where it is the host's processor.
+struct PhysicalDevice {
+  std::string name{};    // "NVIDIA H200"
+  std::string uuid{};    // "GPU-5f0c..."
+  std::string bus_id{};  // "0000:3b:00.0", of its host
+};
+
 // Copies of tensors in host memory, for sums over ranks that are made there. They run beside the
 // backend's other work, which does not wait for them.
 class HostCopies {
@@ -233,6 +240,7 @@ class Backend {
   // What must be equal on all ranks for their replicas to stay equal: precision, instruction set or
   // device model, versions of the numeric libraries.
   virtual std::string identity() const = 0;
+  virtual PhysicalDevice device() const { return {}; }
   // Element type of parameters, gradients and activations.
   virtual ElementType real_type() const = 0;
   // Whether Tensor::raw() is an address that the host, and so MPI, may use once work is over.
@@ -282,8 +290,7 @@ struct BackendOptions {
   std::string name = "auto";       // auto | cpu | cuda
   std::string precision = "auto";  // auto | fp32 | tf32 | bf16
   int threads = 1;                 // of this rank, >= 1
-  int host_rank = 0;               // among the ranks of this host: picks the device
-  bool may_share_device = false;   // more ranks of a host than it has devices are no error
+  int host_rank = 0;               // among the ranks of this host: picks the device, in turn
   bool captures_segments = true;   // false: run_segment enqueues piece by piece, every time
 };
 

@@ -22,7 +22,7 @@ class Communicator {
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  // "mpi", "single", ... for the log.
+  // "mpi", "single", ... for the log; with the version of a library whose order of additions it is.
   virtual std::string name() const = 0;
 
   // Enqueues the sum over ranks of `part`, in place, to begin when `ready` has happened; the same
@@ -38,18 +38,17 @@ class Communicator {
   // Makes the host wait until `event` has happened, which may depend on sums and so on other ranks.
   // Error 70 naming `what` when the session's deadline passes, or at once when a peer is known to
   // have failed.
-  void await(const Event& event, const std::string& what);
+  virtual void await(const Event& event, const std::string& what);
 
  protected:
-  // Called while the host waits. Error 70 when a peer is known to have failed.
-  virtual void check_peers() {}
-
   Session& session_;
   Backend& backend_;
 };
 
-// `name`: auto (single for one rank, else the best that fits the backend), mpi, nccl or single.
-// Error 69 if it is not part of this build, 2 for `single` with several ranks.
+// `name`: auto (single for one rank, else nccl between GPUs where it is built, else mpi), mpi, nccl
+// or single. Collective. AgreedError 69 if it is not part of this build, not the same on all ranks,
+// or not for this backend; 69 too if ranks share a GPU unasked (require_own_devices); 2 for `single`
+// with several ranks. Error 70 if NCCL does not begin within the session's deadline.
 std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
                                                 Backend& backend,
                                                 SumOrder order = SumOrder::fastest);

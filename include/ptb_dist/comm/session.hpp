@@ -122,8 +122,9 @@ void broadcast_values(Session& session, std::vector<T>& values) {
   session.broadcast(std::as_writable_bytes(std::span(values)));
 }
 
-// AgreedError 2 unless every rank gives the same text (as in exchange_identity): it names the ranks
-// that differ from the majority, and both texts. `what` says what the text is ("git revision").
-void require_same(Session& session, const std::string& what, const std::string& mine);
+// AgreedError with `code` unless every rank gives the same text (as in exchange_identity): it names
+// the ranks that differ from the majority, and both texts. `what` says what the text is ("build").
+void require_same(Session& session, const std::string& what, const std::string& mine,
+                  ExitCode code = ExitCode::usage);
 
 }  // namespace ptb

@@ -125,7 +125,7 @@ bool cuda_is_usable() { return cuda::count_devices() > 0; }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
   const cuda::Precision precision = cuda::precision_of(options.precision);
-  cuda::Device device = cuda::use_device(options.host_rank, options.may_share_device);
+  cuda::Device device = cuda::use_device(options.host_rank);
   return std::make_unique<cuda::CudaBackend>(std::move(device), precision,
                                              options.captures_segments);
 }

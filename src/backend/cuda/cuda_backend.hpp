@@ -29,6 +29,7 @@ class CudaBackend final : public Backend {
   std::string name() const override { return "cuda"; }
   std::string description() const override { return identity(); }
   std::string identity() const override;
+  PhysicalDevice device() const override { return device_.physical; }
   ElementType real_type() const override { return ElementType::f32; }
   bool has_host_memory() const override { return false; }
   HostCopies* host_copies() override { return &host_copies_; }

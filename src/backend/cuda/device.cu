@@ -55,6 +55,27 @@ int require_devices() {
   return count;
 }
 
+// Of a number, with leading zeros.
+std::string hexadecimal(unsigned value, int digits) {
+  std::string text(static_cast<std::size_t>(digits), '0');
+  for (; digits > 0; value /= 16)
+    text[static_cast<std::size_t>(--digits)] = "0123456789abcdef"[value % 16];
+  return text;
+}
+
+// As nvidia-smi writes them.
+PhysicalDevice physical_device(const cudaDeviceProp& properties) {
+  PhysicalDevice device{.name = properties.name, .uuid = "GPU"};
+  for (int k = 0; k < 16; ++k) {
+    if (k == 0 || k == 4 || k == 6 || k == 8 || k == 10) device.uuid += '-';
+    device.uuid += hexadecimal(static_cast<unsigned char>(properties.uuid.bytes[k]), 2);
+  }
+  device.bus_id = hexadecimal(static_cast<unsigned>(properties.pciDomainID), 4) + ":" +
+                  hexadecimal(static_cast<unsigned>(properties.pciBusID), 2) + ":" +
+                  hexadecimal(static_cast<unsigned>(properties.pciDeviceID), 2) + ".0";
+  return device;
+}
+
 Device describe(int index) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index));
@@ -62,7 +83,8 @@ Device describe(int index) {
           .generation = properties.major,
           .description = std::string(properties.name) + " (sm_" + std::to_string(properties.major) +
                          std::to_string(properties.minor) + ", " +
-                         std::to_string(properties.multiProcessorCount) + " SMs)"};
+                         std::to_string(properties.multiProcessorCount) + " SMs)",
+          .physical = physical_device(properties)};
 }
 
 }  // namespace
@@ -77,15 +99,9 @@ int count_devices() {
   return 0;
 }
 
-Device use_device(int host_rank, bool may_share) {
+Device use_device(int host_rank) {
   require_driver();
   const int count = require_devices();
-  if (host_rank >= count && !may_share) {
-    throw missing({.what = "there are more ranks than GPUs on this host",
-                   .why = std::to_string(count) + " for rank " + std::to_string(host_rank) +
-                          " of the host, counted from 0",
-                   .remedy = "start fewer ranks, or let them share with --comm mpi"});
-  }
   Device device = describe(host_rank % count);
   check(cudaSetDevice(device.index));
   const Stream stream = make_stream();

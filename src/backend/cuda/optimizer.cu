@@ -4,6 +4,7 @@
 
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/launch.hpp"
+#include "backend/cuda/native.hpp"
 #include "backend/cuda/reduce.hpp"
 
 namespace ptb::cuda {
@@ -138,15 +139,22 @@ bool is_aligned(const void* address) {
 
 }  // namespace
 
-void CudaBackend::add(const Addition& op) {
-  const std::int64_t n = op.to.elements();
-  const LaunchShape shape(static_cast<unsigned>(blocks_of(n, kAddThreads)), kAddThreads,
-                          stream_.get());
-  if (op.to.type() == ElementType::f64) {
-    launch(add_elements<double>, shape, op.from.data<double>(), n, op.to.data<double>());
+void add_on(cudaStream_t stream, void* to, const void* from, std::int64_t elements,
+            ElementType type) {
+  const LaunchShape shape(static_cast<unsigned>(blocks_of(elements, kAddThreads)), kAddThreads,
+                          stream);
+  if (type == ElementType::f64) {
+    launch(add_elements<double>, shape, static_cast<const double*>(from), elements,
+           static_cast<double*>(to));
   } else {
-    launch(add_elements<float>, shape, op.from.data<float>(), n, op.to.data<float>());
+    require(type == ElementType::f32, "what is added is f32 or f64");
+    launch(add_elements<float>, shape, static_cast<const float*>(from), elements,
+           static_cast<float*>(to));
   }
+}
+
+void CudaBackend::add(const Addition& op) {
+  add_on(stream_.get(), op.to.raw(), op.from.raw(), op.to.elements(), op.to.type());
 }
 
 void CudaBackend::gradient_norm(const GradientNorm& op) {

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Defects put into copies of the CUDA backend, one at a time: does the emulation find each of them?
+"""Defects put into copies of the CUDA backend and of what calls NCCL, one at a time: does the
+emulation find each of them?
 
     python3 mutants.py --build build [--sample] [--only WORDS]
 
 A mutant is compiled as ptb_dist_cuda_racecheck is, linked in its place, and trains a few windows
-under several schedules. It is killed if a run ends with an error, or if a loss or a norm is not the
-CPU backend's. Prints each mutant and what killed it; the exit status is 1 if one survives, or if the
-backend as it is does not pass.
+under several schedules, on two ranks if it is one of NCCL's side. It is killed if a run ends with
+an error, or if a loss or a norm is not the CPU backend's. Prints each mutant and what killed it; the
+exit status is 1 if one survives, or if the program as it is does not pass.
 """
 
 import argparse
@@ -22,6 +23,8 @@ import tempfile
 
 SOURCE = pathlib.Path(__file__).resolve().parents[3]
 BACKEND = SOURCE / "src" / "backend" / "cuda"
+COMM = SOURCE / "src" / "comm"
+NCCL_SIDE = ("native.cpp", "nccl_communicator.cpp")
 sys.path.insert(0, str(SOURCE / "tests" / "train"))
 import program  # noqa: E402
 
@@ -32,14 +35,14 @@ SEEDS = (0, 1, 2, 5)
 FLAGS = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "200",
          "--vocab-size", "203", "--hidden-size", "18", "--num-steps", "6", "--batch-size", "20",
          "--eval-lanes", "3", "--keep-prob", "0.5", "--max-epoch", "1", "--epochs", "2",
-         "--max-windows", "19", "--precision", "fp32", "--comm", "mpi"]
+         "--max-windows", "19", "--precision", "fp32", "--threads", "1", "--timeout", "20"]
 BOUND = 3e-6  # of a difference from the CPU backend's curve
 
 
 @dataclasses.dataclass
 class Mutant:
     name: str
-    file: str  # of the backend
+    file: str  # of the backend, or the one that calls NCCL
     line: int  # from 1
     before: str
     after: str
@@ -61,9 +64,13 @@ def by_pattern(name, pattern, after="", samples=(), files="*"):
     return found
 
 
+def folder_of(file):
+    return COMM if file == "nccl_communicator.cpp" else BACKEND
+
+
 def by_text(name, file, before, after, is_sample=False):
     """One mutant; the text must be there once."""
-    lines = (BACKEND / file).read_text().splitlines()
+    lines = (folder_of(file) / file).read_text().splitlines()
     places = [n for n, line in enumerate(lines, 1) if before in line]
     if len(places) != 1:
         raise RuntimeError(f"{name}: {len(places)} lines of {file} have {before!r}")
@@ -95,6 +102,13 @@ def all_mutants():
                  "if (segments_.size() < 2) staging_.upload(step_.get(),", is_sample=True),
         *by_text("the target's logit is read late", "softmax.cu",
                  "static_cast<double>(target_logit);", "static_cast<double>(row[target]);"),
+        *by_text("the step does not wait for a sum", "nccl_communicator.cpp",
+                 "backend_.wait(sum.over);", ";", is_sample=True),
+        *by_text("an event is recorded before its sum is on the stream", "nccl_communicator.cpp",
+                 "poll([&] { return state(what) == ncclSuccess; }, what);", ""),
+        *by_text("ranks sum in different orders", "nccl_communicator.cpp",
+                 "gathered_.push_back(sum);", "gathered_.insert(session_.rank() == 1 ? "
+                 "gathered_.begin() : gathered_.end(), sum);"),
     ]
 
 
@@ -108,7 +122,7 @@ class Workshop:
         for entry in commands:
             arguments = shlex.split(entry["command"])
             target = arguments[arguments.index("-o") + 1]
-            if f"{TARGET}_backend.dir" in target:
+            if f"{TARGET}_backend.dir" in target or "ptb_dist_nccl_on_cpu.dir" in target:
                 self.compile[pathlib.Path(entry["file"]).name] = (arguments, entry["directory"],
                                                                   target)
         self.link = self.link_command()
@@ -124,10 +138,11 @@ class Workshop:
 
     def make(self, mutant):
         """The program with the mutant in it."""
-        copy = self.scratch / "src" / "backend" / "cuda"
+        original = folder_of(mutant.file)
+        copy = self.scratch / original.relative_to(SOURCE)
         shutil.rmtree(self.scratch / "src", ignore_errors=True)
-        shutil.copytree(BACKEND, copy)
-        lines = (BACKEND / mutant.file).read_text().splitlines()
+        shutil.copytree(original, copy)
+        lines = (original / mutant.file).read_text().splitlines()
         assert lines[mutant.line - 1] == mutant.before
         lines[mutant.line - 1] = mutant.after
         (copy / mutant.file).write_text("\n".join(lines) + "\n")
@@ -136,7 +151,7 @@ class Workshop:
             arguments, folder, target = self.compile[source]
             made = self.scratch / f"{source}.o"
             replaced[target] = str(made)
-            changed = [str(copy / source) if a.endswith(f"/cuda/{source}") else
+            changed = [str(copy / source) if a.endswith(f"/{copy.name}/{source}") else
                        str(made) if a == target else a for a in arguments]
             # Less is unused now, which is no defect; -O1 compiles in half the time.
             subprocess.run([changed[0], f"-I{self.scratch}/src", *changed[1:], "-w", "-O1"],
@@ -154,22 +169,23 @@ class Workshop:
                 if f'"backend/cuda/{file}"' in (BACKEND / name).read_text()]
 
 
-def curve(executable, backend, scratch, seed):
+def curve(executable, scratch, seed, *flags, ranks=1):
     """Losses and norms, or what the run said when it failed."""
     run_dir = scratch / "run"
     shutil.rmtree(run_dir, ignore_errors=True)
-    ended = program.run([*FLAGS, "--backend", backend, "--metrics-windows", "1", "--run-dir",
-                         str(run_dir)], executable, changes=dict(CUDA_ON_CPU_SEED=str(seed)),
-                        timeout=300)
+    ended = program.run([*FLAGS, *flags, "--metrics-windows", "1", "--run-dir", str(run_dir)],
+                        executable, ranks=ranks, timeout=300,
+                        changes=dict(CUDA_ON_CPU_SEED=str(seed), CUDA_ON_CPU_DEVICES=str(ranks)))
     if ended.status != 0:
         return (ended.err.strip().splitlines() or [f"exit status {ended.status}"])[0]
     return [(w["loss"], w["gradient_norm"]) for w in program.records(run_dir, "window")]
 
 
-def killer(executable, expected, scratch):
-    """What finds the defect, or nothing."""
+def killer(executable, expected, scratch, file):
+    """What finds the defect, or nothing. One rank with --comm mpi sums in host memory as several."""
+    comm, ranks = ("nccl", 2) if file in NCCL_SIDE else ("mpi", 1)
     for seed in SEEDS:
-        found = curve(executable, "cuda", scratch, seed)
+        found = curve(executable, scratch, seed, "--backend", "cuda", "--comm", comm, ranks=ranks)
         if isinstance(found, str):
             return f"seed {seed}: {found}"
         worst = max(program.relative_difference(a, b) for pair in zip(found, expected, strict=True)
@@ -189,12 +205,13 @@ def main():
     survivors = 0
     with tempfile.TemporaryDirectory(prefix="ptb_dist_mutants_") as folder:
         scratch = pathlib.Path(folder)
-        expected = curve(args.build / TARGET, "cpu", scratch, 0)
-        if complaint := killer(args.build / TARGET, expected, scratch):
-            sys.exit(f"the backend as it is fails: {complaint}")
+        expected = curve(args.build / TARGET, scratch, 0, "--backend", "cpu")
+        for file in {"stack.cu", *(m.file for m in mutants if m.file in NCCL_SIDE)}:
+            if complaint := killer(args.build / TARGET, expected, scratch, file):
+                sys.exit(f"the program as it is fails: {complaint}")
         workshop = Workshop(args.build, scratch)
         for mutant in mutants:
-            found = killer(workshop.make(mutant), expected, scratch)
+            found = killer(workshop.make(mutant), expected, scratch, mutant.file)
             survivors += found is None
             print(f"{mutant.name}: {'SURVIVES' if found is None else found}", flush=True)
     print(f"{len(mutants) - survivors} of {len(mutants)} mutants killed")

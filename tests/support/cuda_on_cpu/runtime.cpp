@@ -16,6 +16,7 @@ namespace {
 
 cudaError_t last_error = cudaSuccess;
 cudaError_t broken = cudaSuccess;
+int device_in_use = 0;
 
 // What every call checks first.
 cudaError_t ready() {
@@ -73,6 +74,7 @@ cudaError_t report(cudaError_t status) {
 
 void break_device(cudaError_t status) { broken = status; }
 cudaError_t device_status() { return ready(); }
+int current_device() { return settings().first_device + device_in_use; }
 
 }  // namespace ptb::cuda_on_cpu
 
@@ -128,12 +130,17 @@ cudaError_t cudaGetDeviceCount(int* count) {
 
 cudaError_t cudaSetDevice(int device) {
   if (const cudaError_t status = ready(); status != cudaSuccess) return status;
-  return report(device < settings().devices ? cudaSuccess : cudaErrorInvalidDevice);
+  if (device < 0 || device >= settings().devices) return report(cudaErrorInvalidDevice);
+  device_in_use = device;
+  return cudaSuccess;
 }
 
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {};
   std::strcpy(properties->name, "emulation on the CPU");
+  const int number = settings().first_device + device + 1;
+  properties->uuid.bytes[15] = static_cast<char>(number);
+  properties->pciBusID = number;
   properties->major = 8;
   properties->multiProcessorCount = 2;
   properties->totalGlobalMem = settings().memory;
@@ -225,7 +232,7 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**
     run_grid(call);
     return Progress::finished;
   };
-  enqueue(stream, {.step = step, .what = "kernel"});
+  enqueue(stream, {.step = step, .what = "kernel", .where = kernel->launched_at});
   return cudaSuccess;
 }
 

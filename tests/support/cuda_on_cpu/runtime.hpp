@@ -9,6 +9,8 @@ namespace ptb::cuda_on_cpu {
 cudaError_t report(cudaError_t status);
 // Every call returns `status` from here on, as after a kernel that failed.
 void break_device(cudaError_t status);
+// The one that cudaSetDevice chose, by the host's number.
+int current_device();
 // The status of a broken device; cudaSuccess otherwise.
 cudaError_t device_status();
 

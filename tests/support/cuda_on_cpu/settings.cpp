@@ -10,6 +10,8 @@
 namespace ptb::cuda_on_cpu {
 namespace {
 
+constexpr std::uint64_t kNcclVersion = PTB_DIST_EMULATED_NCCL;  // as the build found its header
+
 std::string text_of(const char* variable, const std::string& otherwise) {
   const char* value = std::getenv(variable);
   return value != nullptr && *value != '\0' ? value : otherwise;
@@ -24,8 +26,15 @@ Settings& writable() {
     Settings s;
     s.seed = number_of("CUDA_ON_CPU_SEED", s.seed);
     s.devices = static_cast<int>(number_of("CUDA_ON_CPU_DEVICES", 1));
+    s.first_device = static_cast<int>(number_of("CUDA_ON_CPU_BOUND", s.devices));
+    if (s.first_device == s.devices) {
+      s.first_device = 0;
+    } else {
+      s.devices = 1;
+    }
     s.driver = static_cast<int>(number_of("CUDA_ON_CPU_DRIVER", 13000));
     s.memory = number_of("CUDA_ON_CPU_MEMORY", s.memory);
+    s.nccl = static_cast<int>(number_of("CUDA_ON_CPU_NCCL", kNcclVersion));
     const std::string failing = text_of("CUDA_ON_CPU_FAIL", "");
     const std::size_t colon = failing.find(':');
     s.failing = failing.substr(0, colon);
@@ -48,7 +57,8 @@ struct CountersAtExit {
                         << ", \"host_waits\": " << values.host_waits
                         << ", \"drains\": " << values.drains << ", \"kernels\": " << values.kernels
                         << ", \"products\": " << values.products
-                        << ", \"product_flops\": " << values.product_flops << "}\n";
+                        << ", \"product_flops\": " << values.product_flops
+                        << ", \"collectives\": " << values.collectives << "}\n";
   }
 };
 
@@ -61,6 +71,11 @@ void set_seed(std::uint64_t seed) { writable().seed = seed; }
 Counters& counters() {
   static CountersAtExit instance;
   return instance.values;
+}
+
+void trace(const std::string& line) {
+  static std::ofstream file(text_of("CUDA_ON_CPU_TRACE", "/dev/null"));
+  file << line << std::endl;  // of a process that may be killed
 }
 
 bool is_to_fail(const char* kind) {

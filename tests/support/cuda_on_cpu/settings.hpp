@@ -13,9 +13,11 @@ namespace ptb::cuda_on_cpu {
 struct Settings {
   std::uint64_t seed = 1;
   int devices = 1;
+  int first_device = 0;  // what the host calls this process' device 0
   int driver = 13000;
   std::size_t memory = std::size_t{1} << 30;
-  std::string failing{};        // "malloc", "pinned", "launch", "copy", "architecture" or nothing
+  int nccl = 0;                 // 0: not emulated
+  std::string failing{};        // "malloc", ... as control.hpp lists them, or nothing
   std::int64_t failing_at = 0;  // its number, from 1
 };
 const Settings& settings();

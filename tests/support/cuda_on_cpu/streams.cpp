@@ -1,6 +1,9 @@
 #include "support/cuda_on_cpu/streams.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "support/cuda_on_cpu/memory.hpp"
 #include "support/cuda_on_cpu/settings.hpp"
@@ -12,19 +15,34 @@ std::vector<std::uint32_t> last_number;  // by lane
 std::uint64_t draws = 0;
 std::uint64_t operations = 0;
 
-// One step of the first operation of a stream; false if there is none that can move.
-bool serve(CUstream_st& stream) {
-  if (stream.queue.empty()) return false;
+std::string trace_text(const Operation& operation) {
+  return std::string(operation.what) + " " + operation.where;
+}
+
+// One step of the first operation of a stream, which waits if there is none.
+Progress serve(CUstream_st& stream) {
+  if (stream.queue.empty()) return Progress::waiting;
   Operation& operation = stream.queue.front();
+  if (!std::exchange(operation.has_begun, true)) trace("begin " + trace_text(operation));
   current_operation() = &operation;
   const Progress progress = operation.step();
   current_operation() = nullptr;
-  if (progress == Progress::finished) stream.queue.pop_front();
-  return progress != Progress::waiting;
+  if (progress == Progress::finished) {
+    trace("end " + trace_text(operation));
+    stream.queue.pop_front();
+  }
+  return progress;
 }
 
-bool serve_any(const std::vector<cudaStream_t>& order) {
-  return std::ranges::any_of(order, [](cudaStream_t stream) { return serve(*stream); });
+// One step of the first stream that can move. Otherwise what they wait for, elsewhere if any does.
+Progress serve_any(const std::vector<cudaStream_t>& order) {
+  Progress all = Progress::waiting;
+  for (const cudaStream_t stream : order) {
+    const Progress progress = serve(*stream);
+    if (progress == Progress::elsewhere) all = progress;
+    if (progress == Progress::finished || progress == Progress::advanced) return progress;
+  }
+  return all;
 }
 
 std::vector<cudaStream_t> shuffled_streams(Dice& dice) {
@@ -32,6 +50,23 @@ std::vector<cudaStream_t> shuffled_streams(Dice& dice) {
   std::ranges::sort(order, {}, &CUstream_st::lane);  // addresses differ from run to run
   for (std::size_t k = order.size(); k > 1; --k) std::swap(order[k - 1], order[dice.below(k)]);
   return order;
+}
+
+// Until `is_over`, which is the result, or no stream can move before another process does.
+bool serve_while_possible(const std::function<bool()>& is_over) {
+  if (is_over()) return true;
+  const DeviceAccess access;
+  Dice dice(++draws);
+  std::vector<cudaStream_t> order = shuffled_streams(dice);
+  while (!is_over()) {
+    if (service() == Service::uniform) order = shuffled_streams(dice);
+    const Progress progress = serve_any(order);
+    if (progress == Progress::elsewhere) return false;
+    if (progress == Progress::waiting) {
+      fail("every stream waits for an event that nothing will record");
+    }
+  }
+  return true;
 }
 
 }  // namespace
@@ -88,7 +123,9 @@ void enqueue(cudaStream_t stream, Operation operation) {
   join(stream->clock, host_clock());
   stamp(operation, stream->lane, stream->clock);
   stream->queue.push_back(std::move(operation));
-  if (service() == Service::eager) serve_until([stream] { return stream->queue.empty(); });
+  if (service() == Service::eager) {
+    serve_while_possible([stream] { return stream->queue.empty(); });
+  }
   if (service() == Service::uniform) {  // the device works while the host does
     for (std::size_t turns = Dice(++draws).below(4); turns > 0; --turns) serve_once();
   }
@@ -97,20 +134,16 @@ void enqueue(cudaStream_t stream, Operation operation) {
 std::uint64_t enqueued() { return operations; }
 
 void serve_until(const std::function<bool()>& is_over) {
-  if (is_over()) return;
-  const DeviceAccess access;
-  Dice dice(++draws);
-  std::vector<cudaStream_t> order = shuffled_streams(dice);
-  while (!is_over()) {
-    if (service() == Service::uniform) order = shuffled_streams(dice);
-    if (!serve_any(order)) fail("every stream waits for an event that nothing will record");
-  }
+  while (!serve_while_possible(is_over)) usleep(20);
 }
 
 void serve_once() {
   const DeviceAccess access;
   Dice dice(++draws);
-  serve_any(shuffled_streams(dice));
+  const std::vector<cudaStream_t> order = shuffled_streams(dice);
+  // Each opening of device memory is dear where it is closed to the host.
+  std::size_t turns = service() == Service::starving ? 1 + dice.below(32) : 1;
+  while (turns-- > 0) serve_any(order);
 }
 
 void drain(cudaStream_t stream) {

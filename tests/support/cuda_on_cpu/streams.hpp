@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace ptb::cuda_on_cpu {
@@ -18,11 +19,18 @@ namespace ptb::cuda_on_cpu {
 using Clock = std::vector<std::uint32_t>;
 void join(Clock& clock, const Clock& other);  // the later of both, lane by lane
 
-enum class Progress { finished, advanced, waiting };
+enum class Progress {
+  finished,
+  advanced,
+  waiting,    // for another operation of this process
+  elsewhere,  // for another process
+};
 
 struct Operation {
   std::function<Progress()> step;
   const char* what = "";
+  std::string where{};     // "stack.cu:91", of a kernel
+  bool has_begun = false;  // for the trace
   std::uint32_t lane = 0, number = 0;
   Clock clock{};
 };
@@ -63,9 +71,9 @@ Clock& host_clock();
 void enqueue(cudaStream_t stream, Operation operation);
 // Operations that the host has enqueued so far.
 std::uint64_t enqueued();
-// Serves the streams until `is_over`.
+// Serves the streams until `is_over`; until then it may have to wait for other processes.
 void serve_until(const std::function<bool()>& is_over);
-// One step of any of them; nothing if there is no work.
+// A step of any of them, or some; nothing if there is no work.
 void serve_once();
 void drain(cudaStream_t stream);
 void drain_all();

@@ -1,0 +1,29 @@
+// Which rank computes where.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ptb_dist/backend/backend.hpp"
+#include "ptb_dist/comm/session.hpp"
+
+namespace ptb {
+
+struct Seat {
+  std::string host;
+  PhysicalDevice device{};
+  std::string nccl_host{};  // $NCCL_HOSTID, by which NCCL knows a host if it is set
+};
+
+// Everyone's, by rank, on root; empty elsewhere. Collective.
+std::vector<Seat> gather_seats(Session& session, const Backend& backend);
+
+// "Rank 3: node17, NVIDIA H200, GPU-5f0c..., 0000:3b:00.0", a line a rank; none where no rank has a
+// device.
+std::vector<std::string> lines_of(const std::vector<Seat>& seats);
+
+// Pairs of ranks on one GPU: a line each where NCCL takes the two for ranks of different hosts by
+// NCCL_HOSTID and lets them. Error 69 for any other pair.
+std::vector<std::string> require_own_devices(const std::vector<Seat>& seats);
+
+}  // namespace ptb

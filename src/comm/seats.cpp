@@ -1,0 +1,89 @@
+#include "ptb_dist/comm/seats.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <tuple>
+
+namespace ptb {
+namespace {
+
+constexpr char kBetween = '\n';  // of the texts of a seat; a name has none
+
+std::string packed(const Seat& seat) {
+  std::string text;
+  for (const std::string& part :
+       {seat.host, seat.device.name, seat.device.uuid, seat.device.bus_id, seat.nccl_host}) {
+    text += part + kBetween;
+  }
+  return text;
+}
+
+Seat unpacked(std::string_view text) {
+  const auto next = [&text] {
+    const std::size_t end = text.find(kBetween);
+    std::string part(text.substr(0, end));
+    text.remove_prefix(end + 1);
+    return part;
+  };
+  Seat seat;
+  for (std::string* part :
+       {&seat.host, &seat.device.name, &seat.device.uuid, &seat.device.bus_id, &seat.nccl_host}) {
+    *part = next();
+  }
+  return seat;
+}
+
+std::string text_of(const Seat& seat) {
+  const PhysicalDevice& device = seat.device;
+  return fmt::format("{}, {}, {}, {}", seat.host, device.name, device.uuid, device.bus_id);
+}
+
+}  // namespace
+
+std::vector<Seat> gather_seats(Session& session, const Backend& backend) {
+  const char* nccl_host = std::getenv("NCCL_HOSTID");
+  const Seat mine{.host = session.host(),
+                  .device = backend.device(),
+                  .nccl_host = nccl_host == nullptr ? "" : nccl_host};
+  std::vector<Seat> seats;
+  for (const std::string& text : session.gather(packed(mine))) seats.push_back(unpacked(text));
+  return seats;
+}
+
+std::vector<std::string> lines_of(const std::vector<Seat>& seats) {
+  std::vector<std::string> lines;
+  for (std::size_t rank = 0; rank < seats.size(); ++rank) {
+    if (seats[rank].device.uuid.empty()) continue;
+    lines.push_back(fmt::format("Rank {}: {}", rank, text_of(seats[rank])));
+  }
+  return lines;
+}
+
+std::vector<std::string> require_own_devices(const std::vector<Seat>& seats) {
+  std::vector<std::string> allowed;
+  std::map<std::tuple<std::string, std::string>, std::vector<std::size_t>> ranks_of;
+  for (std::size_t rank = 0; rank < seats.size(); ++rank) {
+    if (seats[rank].device.uuid.empty()) continue;
+    std::vector<std::size_t>& earlier = ranks_of[{seats[rank].host, seats[rank].device.bus_id}];
+    for (const std::size_t other : earlier) {
+      if (seats[other].nccl_host == seats[rank].nccl_host) {
+        throw Error(ExitCode::missing,
+                    {.what = "more ranks than GPUs",
+                     .where = fmt::format("ranks {} and {}", other, rank),
+                     .why = fmt::format("both have {}", text_of(seats[rank])),
+                     .remedy = "start a rank for each GPU, or let them share with --comm mpi"});
+      }
+      allowed.push_back(
+          fmt::format("ranks {} and {} share {}, which NCCL_HOSTID allows: a trial, "
+                      "slower than a rank for each GPU",
+                      other, rank, text_of(seats[rank])));
+    }
+    earlier.push_back(rank);
+  }
+  return allowed;
+}
+
+}  // namespace ptb
