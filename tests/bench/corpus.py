@@ -8,8 +8,6 @@ import collections
 import os
 import pathlib
 
-import numpy
-
 # The model's keys; the table of the paper as the tutorial configures it.
 CONFIGS = {
     "small": dict(init_scale=0.1, learning_rate=1.0, max_grad_norm=5.0, num_layers=2, num_steps=20,
@@ -42,6 +40,8 @@ class Corpus:
     """Token ids of the three splits. The id is the place by descending count, ties by bytes."""
 
     def __init__(self, folder):
+        import numpy  # here, since who reads only CONFIGS may have none
+
         tokens = {s: read_tokens(folder / f"ptb.{s}.txt") for s in ("train", "valid", "test")}
         counts = collections.Counter(tokens["train"])
         words = sorted(counts, key=lambda word: (-counts[word], word))

@@ -34,7 +34,6 @@ VARIANTS = {"threads1": (1, 1), "threads2": (1, 2), "processes2": (2, 1)}  # pro
 
 def define_model():
     """The class, behind a function so that the driver of the variants does not load torch."""
-    import torch
     from torch import nn
 
     class PeerModel(nn.Module):
@@ -60,7 +59,8 @@ def define_model():
                     nn.init.uniform_(parameter, -keys["init_scale"], keys["init_scale"])
 
         def zero_state(self, lanes):
-            return tuple(torch.zeros(self.layers, lanes, self.hidden) for _ in range(2))
+            like = self.softmax.weight
+            return tuple(like.new_zeros(self.layers, lanes, self.hidden) for _ in range(2))
 
         def forward(self, x, y, state):
             """x, y [T,B] -> cross-entropy summed over t, averaged over lanes; the next state."""
@@ -70,6 +70,30 @@ def define_model():
             return loss / x.shape[1], tuple(s.detach() for s in state)
 
     return PeerModel
+
+
+class Step:
+    """One step of training: everything from the token ids to the updated weights."""
+
+    def __init__(self, module, model, keys, device, is_bf16, drops_gradients=True):
+        import torch
+
+        self.torch, self.model = torch, model
+        self.trained = [p for p in module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(self.trained, lr=keys["learning_rate"])
+        self.max_norm = keys["max_grad_norm"]
+        self.device, self.is_bf16, self.drops_gradients = device, is_bf16, drops_gradients
+
+    def __call__(self, x, y, state):
+        """The loss, and the next state."""
+        torch = self.torch
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.is_bf16):
+            loss, state = self.model(x, y, state)
+        self.optimizer.zero_grad(set_to_none=self.drops_gradients)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.trained, self.max_norm)
+        self.optimizer.step()
+        return loss, state
 
 
 def train_windows(rank, processes, threads, port, args, keys):
@@ -85,8 +109,8 @@ def train_windows(rank, processes, threads, port, args, keys):
         torch.distributed.init_process_group("gloo", rank=rank, world_size=processes)
         model = torch.nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
         torch.manual_seed(1 + rank)  # masks differ between lanes
-    trained = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=keys["learning_rate"])
+    # DistributedDataParallel averages gradients: equal shares, so the mean over lanes.
+    step = Step(module, model, keys, "cpu", args.precision == "bf16", processes == 1)
 
     share = keys["batch_size"] // processes
     mine = slice(rank * share, (rank + 1) * share)
@@ -96,12 +120,7 @@ def train_windows(rank, processes, threads, port, args, keys):
     for w in range(args.warm_up + args.windows):
         x, y = (torch.from_numpy(a[:, mine].copy()) for a in windows[w])
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.precision == "bf16"):
-            loss, state = model(x, y, state)
-        optimizer.zero_grad(set_to_none=processes == 1)
-        loss.backward()  # DistributedDataParallel averages: equal shares, so the mean over lanes
-        torch.nn.utils.clip_grad_norm_(trained, keys["max_grad_norm"])
-        optimizer.step()
+        loss, state = step(x, y, state)
         losses.append(loss.item())
         seconds.append(time.perf_counter() - start)
     if processes > 1:
