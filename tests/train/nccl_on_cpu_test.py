@@ -9,7 +9,6 @@ library (tests/support/cuda_on_cpu).
 import argparse
 import pathlib
 import re
-import time
 
 import cuda_on_cpu_test
 import program
@@ -18,8 +17,7 @@ import program
 MODEL = [*cuda_on_cpu_test.MODEL, "--batch-size", "9", "--hidden-size", "42", "--num-steps", "3",
          "--comm", "nccl"]
 KILLED, LOST_A_PEER = 137, 70
-# mpirun needs some seconds more where a rank does not answer to it.
-DEADLINE, GRACE = 3, 15
+DEADLINE = 3  # seconds
 
 
 class Nccl(cuda_on_cpu_test.OnCpu):
@@ -61,14 +59,14 @@ class Nccl(cuda_on_cpu_test.OnCpu):
 
 class Sums(Nccl):
     def test_the_curve_of_one_rank(self):
-        # Rounding grows with every window, and at learning rate 1 fast (README).
+        # Rounding grows with every window, and at learning rate 1 fast (README); seen: 7e-8.
         expected = self.curve(ranks=1)
         for ranks, seed in ((2, 0), (3, 1), (4, 2), (8, 3)):
             with self.subTest(ranks=ranks):
-                self.assert_near(self.curve(ranks=ranks, seed=seed), expected, 3e-6)
+                self.assert_near(self.curve(ranks=ranks, seed=seed), expected, 1e-6)
 
     def test_reduced_precisions_are_near(self):
-        for precision, bound in (("tf32", 1e-5), ("bf16", 1e-3)):
+        for precision, bound in (("tf32", 1e-5), ("bf16", 1e-5)):  # seen: 8e-7, 8e-8
             flags = ["--precision", precision]
             expected = self.curve(*flags, ranks=1)
             for ranks in (2, 3):
@@ -111,7 +109,7 @@ class Order(Nccl):
             for trace in self.traces(f"seed{seed}"):
                 called.add("\n".join(line for line in trace if line.startswith("call ")))
         self.assertEqual((len(called), len(curves)), (1, 1))
-        # The loss, with it the softmax's part, then each layer's from the top, then the embedding's.
+        # The loss, with it the softmax's part; each layer's, from the top; the embedding's.
         calls = called.pop().splitlines()
         counts = [int(line.split()[2]) for line in calls[:5]]
         vocabulary, hidden = 200, 42
@@ -134,10 +132,8 @@ class Order(Nccl):
 
 class Failures(Nccl):
     def fails(self, *flags, words, **where):
-        begun = time.monotonic()
         _, ended = self.go("--timeout", str(DEADLINE), "--epochs", "1", *flags, status=LOST_A_PEER,
                            **where)
-        self.assertLess(time.monotonic() - begun, DEADLINE + GRACE)
         errors = re.findall(r"error: .*", ended.err)
         self.assertTrue(any(re.search(words, line) for line in errors), ended.err)
         self.assertNotIn("cuda_on_cpu", ended.err)
@@ -171,8 +167,8 @@ class Failures(Nccl):
                    script="test $RANK = 1 && export CUDA_ON_CPU_FAIL=nccl-init:1")
 
     def test_an_abort_that_hangs(self):
-        errors = self.fails("--inject", "hang@1:5", words="does not end: waited 3 s for the loss.*; "
-                            "and ncclCommAbort hangs",
+        errors = self.fails("--inject", "hang@1:5", words="does not end: waited 3 s for the loss"
+                            ".*; and ncclCommAbort hangs",
                             script="export CUDA_ON_CPU_FAIL=nccl-abort:1")
         self.assertEqual(len(errors), 1)
 
@@ -202,7 +198,7 @@ class Errors(Nccl):
                      ranks=3, script="test $RANK = 2 && export CUDA_ON_CPU_NCCL=22708")
 
     def test_a_program_without_it(self):
-        self.refuses("--comm nccl: NCCL is not part of this build; use --comm mpi", "--comm", "nccl",
+        self.refuses("--comm nccl: NCCL is not part of this build; use --comm mpi",
                      binary=self.without)
         _, ended = self.go("--max-windows", "2", "--comm", "auto", binary=self.without)
         self.assertIn("all-reduce: mpi, staged", ended.out)

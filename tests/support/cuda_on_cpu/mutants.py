@@ -166,7 +166,7 @@ class Workshop:
         if file in self.compile:
             return [file]
         return [name for name in self.compile
-                if f'"backend/cuda/{file}"' in (BACKEND / name).read_text()]
+                if f'"backend/cuda/{file}"' in (folder_of(name) / name).read_text()]
 
 
 def curve(executable, scratch, seed, *flags, ranks=1):
