@@ -23,14 +23,6 @@ DEADLINE = 3  # seconds
 class Nccl(cuda_on_cpu_test.OnCpu):
     without = None
 
-    def each_rank(self, script, binary=None):
-        """A program in which the shell sets something for rank $RANK first."""
-        path = self.scratch / "each_rank.sh"
-        path.write_text(f'#!/bin/sh\nRANK=$OMPI_COMM_WORLD_RANK\n{script}\n'
-                        f'exec {binary or self.program} "$@"\n')
-        path.chmod(0o755)
-        return path
-
     def go(self, *flags, ranks=2, seed=1, script="", devices=8, status=0, binary=None):
         self.runs += 1
         run_dir = self.scratch / f"run{self.runs}"

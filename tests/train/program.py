@@ -154,6 +154,14 @@ class TestCase(unittest.TestCase):
         return start(arguments, self.program, ranks=ranks, mpirun=self.mpirun,
                      **{"cwd": self.scratch, **where})
 
+    def each_rank(self, script, binary=None):
+        """A program in which the shell sets something for rank $RANK first."""
+        path = self.scratch / "each_rank.sh"
+        path.write_text(f'#!/bin/sh\nRANK=${{OMPI_COMM_WORLD_RANK:-0}}\n{script}\n'
+                        f'exec {binary or self.program} "$@"\n')
+        path.chmod(0o755)
+        return path
+
     def train(self, arguments, ranks=1, run_dir=None):
         """A run that must succeed; its metrics."""
         self.runs += 1
