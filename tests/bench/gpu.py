@@ -6,7 +6,7 @@ Every row is a JSON object of one of these kinds:
     machine   GPU, versions, command, date: what the rows behind it were measured with
     floor     of the chip: copy, tf32, bf16, launch (ptb_dist_gpu_floors)
     step      a model at so many lanes, `variant` of ptb_dist (precision) or pytorch (gpu_peer.py)
-    phase     milliseconds of one phase of ptb_dist's step
+    phase     milliseconds of one phase of ptb_dist's step (ptb_dist_gpu_phases)
     train     a whole training: perplexities, seconds, the bar
     scaling   a number of ranks: step, words/s, bytes on the wire
     note      what was not measured, and why
@@ -40,7 +40,7 @@ PRECISIONS = ["fp32", "tf32", "bf16"]
 PEERS = ["eager_tf32", "eager_bf16", "graph_tf32", "graph_bf16"]
 TRAIN_TOKENS = 929_589  # of the Penn Treebank, and of the synthetic corpus by default
 # About a second each at what a GPU is expected to do.
-WINDOWS = {"small": 1000, "medium": 600, "large": 300, "tiny": 14}
+WINDOWS = {"small": 1000, "medium": 600, "large": 300, "tiny": 18}
 # At 20 lanes: ours / PyTorch's with the same arithmetic.
 RATIO_BARS = [("tf32", "eager_tf32", {"small": 5.0, "medium": 3.0, "large": 2.0}),
               ("bf16", "graph_bf16", {"small": 1.5, "medium": 1.5, "large": 1.5})]
@@ -54,6 +54,8 @@ TINY = dict(init_scale=0.1, learning_rate=1.0, max_grad_norm=5.0, num_layers=2, 
 TINY_FLAGS = ["--config", "test", "--synthetic-vocab", "200", "--eval-lanes", "3",
               *(f"--{key.replace('_', '-')}={value}" for key, value in TINY.items())]
 TINY_FLOORS = "--megabytes 1 --extent 32 --chain 10 --repeats 2 --rounds 3".split()
+TINY_PHASES = ["--config", "test", "--repeats", "2", "--rounds", "3",
+               *(f"--set={key}={value}" for key, value in TINY.items())]
 
 
 class Missing(Exception):
@@ -186,8 +188,9 @@ class Peer:
         keys = keys_of(model, lanes)
         windows = windows_of(args, model, keys)
         request = dict(model=model, keys=keys, variant=variant, windows=windows, warm_up=10)
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # read() says that it has ended
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
         reply = self.read()
         if "why" in reply:
             raise Missing(reply["why"])
@@ -201,16 +204,28 @@ class Peer:
 
 # --- compare ------------------------------------------------------------------------------------
 
-def measure_floors(args, rows, budget):
-    program = args.floors or args.program.parent / (
-        "ptb_dist_gpu_floors" + args.program.name.removeprefix("ptb_dist").replace("_cuda", ""))
+def measure_tool(args, rows, budget, tool, flags=(), **fields):
+    """The rows of ptb_dist_gpu_floors or _phases; on the emulation they are called ..._on_cpu."""
+    folder = args.tools or args.program.parent
+    name = f"ptb_dist_gpu_{tool}" + "_on_cpu" * args.program.name.endswith("_on_cpu")
     try:
-        lines = run([program, *(TINY_FLOORS if args.tiny else [])], budget.left()).splitlines()
+        lines = run([folder / name, *flags], budget.left()).splitlines()
     except Missing as reason:
-        return rows.note(f"floors: not measured: {reason}")
+        return rows.note(f"{' '.join([tool, *map(str, fields.values())])}: not measured: {reason}")
     for line in lines:
         if line.startswith("{"):
-            rows.add(**json.loads(line))
+            rows.add(**fields, **json.loads(line))
+
+
+def measure_phases(args, rows, budget):
+    """At the fewest lanes, where a step is worth looking at first."""
+    lanes = min(args.lanes)
+    for model in args.models:
+        for precision in args.precisions:
+            config = TINY_PHASES if model == "tiny" else ["--config", model]
+            measure_tool(args, rows, budget, "phases",
+                         [*config, "--lanes", lanes, "--precision", precision],
+                         model=model, lanes=lanes, precision=precision)
 
 
 def measure_step(args, rows, budget, peer, case, turn):
@@ -229,29 +244,30 @@ def measure_step(args, rows, budget, peer, case, turn):
 
 
 def compare(args, rows, budget):
-    peer = Peer(args)
-    if peer.why:
-        rows.note(f"PyTorch: not measured: {peer.why}")
-    else:
-        rows.add("machine", peer=peer.versions)
-    measure_floors(args, rows, budget)
+    with alarm(budget.left() + 30), contextlib.closing(Peer(args)) as peer:
+        if peer.why:
+            rows.note(f"PyTorch: not measured: {peer.why}")
+        else:
+            rows.add("machine", peer=peer.versions)
+        measure_tool(args, rows, budget, "floors", TINY_FLOORS if args.tiny else [])
+        measure_phases(args, rows, budget)
+        measure_rounds(args, rows, budget, peer)
+
+
+def measure_rounds(args, rows, budget, peer):
     variants = [("ptb_dist", precision) for precision in args.precisions]
     if not peer.why:
         variants += [("pytorch", variant) for variant in args.peers]
     cases = [(model, lanes, *variant) for lanes in args.lanes for model in args.models
              for variant in variants]
-    is_complete = True
-    with contextlib.closing(peer), alarm(budget.left() + 30):
-        for turn in range(args.rounds):
-            for case in cases[:: -1 if turn % 2 else 1]:
-                if case[2] == "pytorch" and peer.why:
-                    continue
-                if budget.allows(case):
-                    measure_step(args, rows, budget, peer, case, turn)
-                elif turn == 0:
-                    is_complete = False
-    if not is_complete:
-        rows.note(f"{args.minutes:g} minutes were not enough for one round of all")
+    for turn in range(args.rounds):
+        for case in cases[:: -1 if turn % 2 else 1]:
+            if case[2] == "pytorch" and peer.why:
+                continue  # its process has ended
+            if budget.allows(case):
+                measure_step(args, rows, budget, peer, case, turn)
+            elif turn == 0:
+                rows.note(f"{args.minutes:g} minutes were not enough for one round of all")
 
 
 @contextlib.contextmanager
@@ -328,6 +344,18 @@ def verdict(is_met, bar, is_measured=True):
     return f"{bar}: " + ("unmeasured" if not is_measured else "met" if is_met else "missed")
 
 
+def phase_table(rows):
+    """A row a phase, a column a model and precision."""
+    columns = list(dict.fromkeys((r["model"], r["lanes"], r["precision"]) for r in rows))
+    found = {(r["phase"], r["model"], r["lanes"], r["precision"]): r["milliseconds"] for r in rows}
+    if rows:
+        table("Phases of a step of ours, each alone, ms",
+              ["phase", *(f"{model} {lanes} {precision}" for model, lanes, precision in columns)],
+              [[phase, *(f"{found[phase, *column]:.4f}" if (phase, *column) in found else "-"
+                         for column in columns)]
+               for phase in dict.fromkeys(row["phase"] for row in rows)])
+
+
 # --- train --------------------------------------------------------------------------------------
 
 def train(args, rows, budget):
@@ -361,7 +389,7 @@ def train(args, rows, budget):
     final, = [record for record in metrics if record["kind"] == "test"
               and record["weights"] == "final"][-1:]
     rows.add("train", model=model, precision=args.precision, seed=args.seed, ranks=args.ranks,
-             flags=args.flags, epochs=len(valid), train=epochs[-2]["perplexity"], valid=valid[-1],
+             data=data_name(args), flags=args.flags, epochs=len(valid), train=epochs[-2]["perplexity"], valid=valid[-1],
              test=final["perplexity"], seconds=round(seconds, 1), is_resumed=is_resumed,
              epoch_seconds=round(sum(record["seconds"] for record in epochs), 1))
     return 0
@@ -369,7 +397,7 @@ def train(args, rows, budget):
 
 def train_bars(row):
     """(bar, whether it is met) of a training."""
-    if row["flags"]:
+    if row["flags"] or row["data"] == "synthetic":
         return  # another run than the bars are for
     if row["model"] in PERPLEXITY_BARS:
         bar, near = PERPLEXITY_BARS[row["model"]]
@@ -481,17 +509,17 @@ def tables(rows):
     if floors:
         table("Floors of this chip", ["floor", "value", "what"],
               [[row["floor"], f"{row['value']:g} {row['unit']}", row["what"]] for row in floors])
-    phases = [row for row in rows if row["kind"] == "phase"]
     step_tables(rows)
-    if phases:
-        table("Phases of a step", ["model", "lanes", "precision", "phase", "ms"],
-              [[row["model"], row["lanes"], row["precision"], row["phase"],
-                f"{row['milliseconds']:.4f}"] for row in phases])
+    phase_table([row for row in rows if row["kind"] == "phase"])
     train_table(rows)
     scaling_table(rows)
     notes = [row["text"] for row in rows if row["kind"] == "note"]
     if notes:
         print("\nNot measured, and why:\n" + "\n".join(f"- {text}" for text in notes))
+
+
+def data_name(args):
+    return pathlib.Path(args.data).name
 
 
 def machine(args):
@@ -508,8 +536,7 @@ def machine(args):
     except Missing:
         gpu = "unknown: no nvidia-smi"
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return dict(date=date, gpu=gpu, program=version, data=pathlib.Path(args.data).name,
-                command=command)
+    return dict(date=date, gpu=gpu, program=version, data=data_name(args), command=command)
 
 
 def parse_arguments(words):
@@ -536,7 +563,8 @@ def parse_arguments(words):
     command.add_argument("--rounds", type=int, default=5, help="as far as the time allows")
     command.add_argument("--python", default=sys.executable, help="an interpreter with torch")
     command.add_argument("--device", default="cuda", help="PyTorch's: cuda, or cpu for a test")
-    command.add_argument("--floors", type=pathlib.Path, help="ptb_dist_gpu_floors")
+    command.add_argument("--tools", type=pathlib.Path,
+                         help="folder of ptb_dist_gpu_floors and _phases; default: the program's")
 
     command = commands.add_parser("train", parents=[every], help="a configuration in full")
     command.add_argument("config", choices=[*CONFIGS, "tiny"])
@@ -573,7 +601,15 @@ def parse_arguments(words):
 def main():
     args = parse_arguments(sys.argv[1:])
     if args.command == "table":
-        return tables([json.loads(line) for line in args.file.read_text().splitlines()])
+        calls = []  # each begins with its machine
+        for line in args.file.read_text().splitlines():
+            row = json.loads(line)
+            if not calls or "command" in row:
+                calls.append([])
+            calls[-1].append(row)
+        for rows in calls:
+            tables(rows)
+        return 0
     budget = Budget(args.minutes)
     rows = Rows(args.json or pathlib.Path(f"gpu_{args.command}.jsonl"))
     rows.add("machine", **machine(args))

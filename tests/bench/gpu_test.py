@@ -29,6 +29,8 @@ for line in sys.stdin:
         request["milliseconds"] = 2.0
     print(json.dumps(request), flush=True)
 """
+PHASES = ["copies of the weights", "forward", "softmax, backward", "recurrence, backward",
+          "layer 1, backward", "layer 0, backward", "embedding, backward", "clip and step", "all"]
 NO_TORCH = """#!/bin/sh
 exec python3 -I -S "$@"
 """
@@ -83,6 +85,10 @@ class Compare(Gpu):
         self.assertEqual([row["floor"] for row in self.of_kind(rows, "floor")],
                          ["copy", "tf32", "bf16", "launch"])
         self.assertTrue(all(row["value"] > 0 for row in self.of_kind(rows, "floor")))
+        phases = self.of_kind(rows, "phase")
+        self.assertEqual([row["phase"] for row in phases if row["precision"] == "bf16"], PHASES)
+        self.assertEqual({row["lanes"] for row in phases}, {4})
+        self.assertRegex(out, r"\| forward( \| \d+\.\d{4}){3} \|")
         self.assertIn("graph_bf16, tiny, 4 lanes: not measured: out of memory", out)
         line = re.search(r"Words/s.*?^(\| tiny \| 8 \|.*?)$", out, re.M | re.S)[1]
         self.assertRegex(line, r"^\| tiny \| 8 (\| [\d,]+ ){3}(\| 24,000 ){3}\| - \|$")
@@ -103,11 +109,12 @@ class Compare(Gpu):
         row, = self.of_kind(rows, "step")
         self.assertEqual((row["program"], row["variant"]), ("ptb_dist", "tf32"))
 
-    def test_without_floors_and_time(self):
-        rows, out = self.gpu("compare", "--minutes", "0", "--floors", "missing", "--python",
+    def test_without_tools_and_time(self):
+        rows, out = self.gpu("compare", "--minutes", "0", "--tools", "missing", "--python",
                              self.script("peer", PEER))
         self.assertEqual(self.of_kind(rows, "step"), [])
-        self.assertIn("floors: not measured: missing: No such file", out)
+        for tool in ("floors", "phases tiny 20 tf32"):
+            self.assertRegex(out, f"{tool}: not measured: missing/.*: No such file")
         self.assertIn("0 minutes were not enough", out)
 
     def test_ratios_are_medians_of_those_of_a_round(self):
@@ -137,7 +144,7 @@ class Train(Gpu):
 
     def test_bars(self):
         row = dict(kind="train", precision="bf16", seed=1, ranks=1, epochs=55, train=37, valid=82,
-                   seconds=150, epoch_seconds=140, is_resumed=False, flags=[])
+                   seconds=150, epoch_seconds=140, is_resumed=False, data="ptb", flags=[])
         for changes, verdicts in (
                 (dict(model="small", test=116.6), "test <= 116.7: met"),
                 (dict(model="small", test=116.8), "test <= 116.7: missed"),
@@ -145,6 +152,7 @@ class Train(Gpu):
                 (dict(model="large", test=78.2), "test 78.29 ± 1.5: met; "
                                                  "test <= 78.3 in <= 200 s on an H200: met"),
                 (dict(model="large", test=78.2, seconds=201), "H200: missed"),
+                (dict(model="large", test=78.2, data="synthetic"), "| - |"),
                 (dict(model="large", test=78.2, flags=["--epochs", "1"]), "| - |")):
             self.assertIn(verdicts, self.table({**row, **changes}))
 
