@@ -158,7 +158,7 @@ void print(const char* name, double value, const char* unit, const std::string& 
 }
 
 void measure(const Options& options) {
-  std::printf("%s\n", use_device(0, true).description.c_str());
+  std::printf("%s\n", use_device(0).description.c_str());
   Floors floors(options);
   print("copy", floors.copy_gigabytes_per_second(), "GB/s",
         "read and written, copies of " + std::to_string(options.megabytes) + " MB");
