@@ -4,8 +4,8 @@
 //   CUDA_ON_CPU_DEVICES   number of devices (1)
 //   CUDA_ON_CPU_DRIVER    version that the driver says it supports, as 13000; 0: no driver (13000)
 //   CUDA_ON_CPU_MEMORY    bytes of a device (1 GiB)
-//   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, launch:N or copy:N: the N-th of these fails, from 1;
-//                         or architecture: no kernel is built for this device
+//   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, cublas:N, launch:N or copy:N: the N-th of these fails, from
+//                         1; or architecture: no kernel is built for this device
 //   CUDA_ON_CPU_COUNTS    file for the counters below, written when the process ends
 #pragma once
 
@@ -26,11 +26,8 @@ struct Counters {
   std::int64_t drains = 0;
   std::int64_t kernels = 0;   // run, replayed ones too
   std::int64_t products = 0;  // matrix products run, replayed ones too
-  double product_flops = 0;   // 2·m·n·k each
+  double product_flops = 0;   // of those, 2·m·n·k each
 };
 Counters& counters();
-
-// The schedule from here on, as CUDA_ON_CPU_SEED.
-void set_seed(std::uint64_t seed);
 
 }  // namespace ptb::cuda_on_cpu

@@ -15,7 +15,7 @@ struct Settings {
   int devices = 1;
   int driver = 13000;
   std::size_t memory = std::size_t{1} << 30;
-  std::string failing{};        // "malloc", "pinned", "launch", "copy", "architecture" or nothing
+  std::string failing{};        // a word of CUDA_ON_CPU_FAIL, or nothing
   std::int64_t failing_at = 0;  // its number, from 1
 };
 const Settings& settings();
