@@ -5,10 +5,6 @@
 namespace ptb {
 namespace {
 
-// Index of the forward pass among the segments of a workspace; those of the backward pass count
-// from 0.
-constexpr int kForward = -1;
-
 std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& values) {
   return std::as_bytes(std::span(values));
 }
@@ -115,7 +111,7 @@ void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace
                             const Tensor& loss) {
   backend_.prepare(parameters_.weights());
   // Groups of lanes may share a workspace, but each has a batch.
-  backend_.run_segment({&batch, kForward}, [&] {
+  backend_.run_segment({.owner = &batch}, [&] {
     workspace.dropout.first_lane = batch.lanes.first;
     backend_.draw_dropout(workspace.dropout);
     const StackActivations window = recur(batch, state, workspace);

@@ -46,18 +46,19 @@ def reports(source, arguments, folder, scratch):
 
 
 def kernel_name(symbol):
-    """forward_step of a mangled name: the last of its nested names."""
+    """forward_step, or add_elements<float>, of a mangled name: the last of its nested names."""
     rest, name = re.sub(r"^_ZN", "", symbol), ""
     while digits := re.match(r"\d+", rest):
         length = int(digits[0])
         name, rest = rest[digits.end():][:length], rest[digits.end() + length:]
-    return name
+    argument = re.match("I([fd])E", rest)
+    return f"{name}<{dict(f='float', d='double')[argument[1]]}>" if argument else name
 
 
 def block_threads(source, name):
     """The bound that the kernel declares, or 1."""
     text = source.read_text() + (source.parent / "reduce.hpp").read_text()
-    bound = re.search(rf"__launch_bounds__\(([^)]*)\)\s+{name}\(", text)
+    bound = re.search(rf"__launch_bounds__\(([^)]*)\)\s+{name.partition('<')[0]}\(", text)
     if bound is None:
         return 1
     constants = dict(re.findall(r"(\w+) = (\d+)", text))

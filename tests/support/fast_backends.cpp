@@ -47,6 +47,7 @@ std::vector<FastBackend> fast_backends() {
         wanted.find(fmt::format(",{},", backend.options.name)) != std::string::npos;
     if (wanted.empty() ? is_there(backend) : is_wanted) list.push_back(backend);
   }
+  require(!list.empty(), "PTB_DIST_TEST_BACKENDS names backends that there are");
   return list;
 }
 

@@ -33,6 +33,12 @@ def products_per_window(layers, steps):
     return layers * ((1 + steps) + (steps - 1 + 1) + 2) + 3
 
 
+def product_flops_per_window(layers, steps, lanes, hidden, words):
+    """2·m·n·k of each product: as the FLOP/s of the log, less d_z·Whᵀ of a window's first step."""
+    per_word = 6 * (layers * 8 * hidden * hidden + hidden * words)
+    return steps * lanes * per_word - layers * 8 * hidden * hidden * lanes
+
+
 class OnCpu(program.TestCase):
     def curve(self, *flags, backend="cuda", ranks=1, windows=10, precision="fp32", **variables):
         """Records of the windows, and the final parameters' bytes."""
@@ -219,6 +225,8 @@ class Budget(OnCpu):
         self.assertEqual(window["drains"], 0)
         self.assertEqual(window["kernels"], kernels_per_window(LAYERS, STEPS))
         self.assertEqual(window["products"], products_per_window(LAYERS, STEPS))
+        self.assertEqual(window["product_flops"],
+                         product_flops_per_window(LAYERS, STEPS, lanes=5, hidden=18, words=200))
 
     def test_a_window_of_bf16(self):
         """The weights' copies are renewed outside of the graphs: a kernel a matrix."""
@@ -252,7 +260,8 @@ class Errors(OnCpu):
                 ("no code for this GPU's architecture", dict(CUDA_ON_CPU_FAIL="architecture")),
                 (r"out of GPU memory.*\d+ bytes are wanted, \d+ of 4500000 are free", dict(
                     CUDA_ON_CPU_MEMORY="4500000")),
-                ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="pinned:2"))):
+                ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="pinned:2")),
+                ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="cublas:1"))):
             with self.subTest(pattern):
                 self.assertRegex(self.fails(**variables), pattern)
 

@@ -2,7 +2,7 @@
 //
 // One training step crosses this interface about a dozen times, so a backend is free to batch
 // products over time, pack weights, fuse loops, or replay a captured graph. Alphabet: T steps of a
-// window, B lanes of this rank, L layers, H hidden units (also the embedding width), G gates (4 for
+// window, B lanes computed together, L layers, H hidden units (also the embedding width), G gates (4 for
 // the LSTM), V vocabulary, U distinct words of the global window, R the capacity for them. All
 // arrays are time-major.
 //
@@ -12,6 +12,7 @@
 // segment can be captured once and replayed. `Real` below is real_type().
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -58,7 +59,7 @@ struct StepState {
 struct Dropout {
   double keep_prob = 1.0;
   std::uint64_t seed = 0;
-  std::int32_t first_lane = 0;  // global number of this rank's lane 0
+  std::int32_t first_lane = 0;  // global number of lane 0 of these
   Tensor masks;                 // [L+1,T,B,H] u8, 1 = keep; site 0: embedding, l + 1: layer l
 };
 
@@ -190,10 +191,10 @@ using Event = std::shared_ptr<void>;
 
 // A piece of a step with fixed arguments, captured once per key and replayed by a GPU.
 struct SegmentKey {
-  const void* owner = nullptr;  // whose arguments it has (a workspace)
+  const void* owner = nullptr;  // whose arguments it has: a batch, a lane group or an Sgd
   int index = 0;                // which of its segments
 
-  bool operator==(const SegmentKey&) const = default;
+  auto operator<=>(const SegmentKey&) const = default;
 };
 
 // What a rank computes on, as the driver calls it; all empty where it is the host's processor.
@@ -266,6 +267,9 @@ class Backend {
   virtual void prepare(const Weights& weights) = 0;
   virtual void set_step(const StepState& step) = 0;
 
+  // Enqueues what `segment` enqueues, at once or as a graph that was captured in an earlier call with
+  // the key. So a key always comes with the same operations and arguments, at addresses that stay as
+  // long as the backend; a segment neither waits nor copies from or to the host.
   virtual void run_segment(SegmentKey key, const std::function<void()>& segment) = 0;
   virtual Event record() = 0;
   virtual void wait(const Event& event) = 0;  // later work waits for the event; the host does not

@@ -36,7 +36,7 @@ struct Batch {
 // The embedding's gradient of the loaded window.
 Rows embedding_rows(const Batch& batch, const Gradients& gradients);
 
-// h and c of every layer, for the lanes of one rank.
+// h and c of every layer, for lanes that are computed together.
 struct RecurrentState {
   RecurrentState() = default;
   RecurrentState(Backend& backend, const ModelShape& shape, int lanes);

@@ -60,6 +60,9 @@ void check(cudaError_t status, std::source_location where) {
 
 void check(cublasStatus_t status, std::source_location where) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) {
+    throw missing(cudaErrorMemoryAllocation, place(where));
+  }
   throw broken("a cuBLAS call failed", place(where), cublasGetStatusName(status));
 }
 

@@ -75,7 +75,7 @@ void CudaBackend::set_step(const StepState& step) {
 }
 
 void CudaBackend::run_segment(SegmentKey key, const std::function<void()>& segment) {
-  CapturedSegment& known = segments_[{key.owner, key.index}];
+  CapturedSegment& known = segments_[key];
   if (!known.has_run || !captures_segments_) {
     segment();
     known.has_run = true;

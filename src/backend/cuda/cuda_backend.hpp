@@ -9,7 +9,6 @@
 
 #include <map>
 #include <memory>
-#include <utility>
 
 #include "backend/cuda/device.hpp"
 #include "backend/cuda/handles.hpp"
@@ -82,7 +81,7 @@ class CudaBackend final : public Backend {
   Scratch d_h_, d_c_;                // [B,H] each, of the step that the recurrence has in hand
   Scratch row_losses_;               // [N] f64
   Scratch square_sums_;              // [blocks] f64
-  std::map<std::pair<const void*, int>, CapturedSegment> segments_;
+  std::map<SegmentKey, CapturedSegment> segments_;
   EventPool events_;
   CudaHostCopies host_copies_;
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <tuple>
 #include <utility>
 
@@ -24,6 +25,11 @@
 #endif
 
 namespace ptb::cuda {
+
+// Blocks of `size` that have room for so many elements.
+inline unsigned blocks_of(std::int64_t elements, std::int64_t size) {
+  return static_cast<unsigned>((elements + size - 1) / size);
+}
 
 // Where a kernel runs, and which line of ours to blame.
 struct LaunchShape {

@@ -13,10 +13,6 @@ namespace {
 // Elements whose squares one block sums; the blocks' sums are added in an order of their number.
 constexpr std::int64_t kNormBlock = 4096;
 
-std::int64_t blocks_of(std::int64_t elements, std::int64_t size) {
-  return (elements + size - 1) / size;
-}
-
 struct GradientArrays {
   const float* rows;          // [R,H], of which the first *count rows count
   const std::int32_t* ids;    // [R]
@@ -57,9 +53,7 @@ __global__ void __launch_bounds__(kReduceThreads)
 // One block: norm = sqrt(Σ sums), in an order that n fixes.
 __global__ void __launch_bounds__(kReduceThreads)
     root_of_sum(const double* __restrict__ sums, std::int64_t n, double* __restrict__ norm) {
-  double mine = 0;
-  for (std::int64_t k = threadIdx.x; k < n; k += blockDim.x) mine += sums[k];
-  const double all = reduce_block(mine, Sum{});
+  const double all = sum_of(sums, n);
   if (threadIdx.x == 0) *norm = sqrt(all);
 }
 
@@ -141,8 +135,7 @@ bool is_aligned(const void* address) {
 
 void add_on(cudaStream_t stream, void* to, const void* from, std::int64_t elements,
             ElementType type) {
-  const LaunchShape shape(static_cast<unsigned>(blocks_of(elements, kAddThreads)), kAddThreads,
-                          stream);
+  const LaunchShape shape(blocks_of(elements, kAddThreads), kAddThreads, stream);
   if (type == ElementType::f64) {
     launch(add_elements<double>, shape, static_cast<const double*>(from), elements,
            static_cast<double*>(to));
@@ -154,16 +147,17 @@ void add_on(cudaStream_t stream, void* to, const void* from, std::int64_t elemen
 }
 
 void CudaBackend::add(const Addition& op) {
+  require(op.to.type() == op.from.type() && op.to.elements() == op.from.elements(),
+          "what is added has the same type and size");
   add_on(stream_.get(), op.to.raw(), op.from.raw(), op.to.elements(), op.to.type());
 }
 
 void CudaBackend::gradient_norm(const GradientNorm& op) {
   const GradientArrays g = arrays_of(op.gradient);
-  const std::int64_t row_blocks = blocks_of(op.gradient.embedding.packed.elements(), kNormBlock);
-  const std::int64_t blocks = row_blocks + blocks_of(g.dense_elements, kNormBlock);
-  double* const sums = square_sums_.get<double>(static_cast<std::size_t>(blocks));
-  launch(sum_squares, {static_cast<unsigned>(blocks), kReduceThreads, stream_.get()}, g, row_blocks,
-         sums);
+  const unsigned row_blocks = blocks_of(op.gradient.embedding.packed.elements(), kNormBlock);
+  const unsigned blocks = row_blocks + blocks_of(g.dense_elements, kNormBlock);
+  double* const sums = square_sums_.get<double>(blocks);
+  launch(sum_squares, {blocks, kReduceThreads, stream_.get()}, g, row_blocks, sums);
   launch(root_of_sum, {1, kReduceThreads, stream_.get()}, sums, blocks, op.norm.data<double>());
 }
 
@@ -175,7 +169,7 @@ void CudaBackend::clip_step(const ClipStep& op) {
                      .max_norm = op.max_norm,
                      .failed = op.failed.data<std::int32_t>()};
   const auto rows = static_cast<unsigned>(op.gradient.embedding.packed.shape()[0]);
-  const auto blocks = static_cast<unsigned>(blocks_of(g.dense_elements, kStepThreads * kStepWidth));
+  const unsigned blocks = blocks_of(g.dense_elements, kStepThreads * kStepWidth);
   float* const dense = op.dense.data<float>();
   launch(step_rows, {rows, kStepThreads, stream_.get()}, s, g, op.embedding.data<float>());
   launch(step_dense, {blocks, kStepThreads, stream_.get()}, s, g.dense, g.dense_elements,

@@ -116,8 +116,8 @@ void Products::keep_copy(const float* weights, std::int64_t elements, std::uint6
 }
 
 void Products::convert(const float* from, std::int64_t elements, void* to) {
-  const auto blocks = static_cast<unsigned>((elements + kThreads - 1) / kThreads);
-  launch(to_bf16, {blocks, kThreads, stream_}, from, elements, static_cast<__nv_bfloat16*>(to));
+  launch(to_bf16, {blocks_of(elements, kThreads), kThreads, stream_}, from, elements,
+         static_cast<__nv_bfloat16*>(to));
 }
 
 std::string Products::description() const {

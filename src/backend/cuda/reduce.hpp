@@ -43,4 +43,11 @@ __device__ T reduce_block(T value, Combine combine) {
   return value;
 }
 
+// Σ values over a whole block, in an order that n fixes.
+inline __device__ double sum_of(const double* __restrict__ values, std::int64_t n) {
+  double mine = 0;
+  for (std::int64_t k = threadIdx.x; k < n; k += blockDim.x) mine += values[k];
+  return reduce_block(mine, Sum{});
+}
+
 }  // namespace ptb::cuda

@@ -50,9 +50,7 @@ __global__ void __launch_bounds__(kReduceThreads)
 // One block: sum = Σ values, in an order that n fixes.
 __global__ void __launch_bounds__(kReduceThreads)
     sum_up(const double* __restrict__ values, std::int64_t n, double* __restrict__ sum) {
-  double mine = 0;
-  for (std::int64_t k = threadIdx.x; k < n; k += blockDim.x) mine += values[k];
-  const double all = reduce_block(mine, Sum{});
+  const double all = sum_of(values, n);
   if (threadIdx.x == 0) *sum = all;
 }
 
@@ -105,8 +103,8 @@ void CudaBackend::softmax_backward(const SoftmaxBackward& op) {
 }
 
 void CudaBackend::sum_rows(const float* x, std::int64_t rows, std::int64_t columns, float* out) {
-  const auto blocks = static_cast<unsigned>((columns + kColumns - 1) / kColumns);
-  launch(sum_columns, {blocks, dim3(kColumns, kRowsAtOnce), stream_.get()}, x, rows, columns, out);
+  launch(sum_columns, {blocks_of(columns, kColumns), dim3(kColumns, kRowsAtOnce), stream_.get()}, x,
+         rows, columns, out);
 }
 
 }  // namespace ptb::cuda

@@ -12,10 +12,6 @@ namespace {
 // 20 lanes of 1500 units come 235 blocks of 128, two for each of 132 multiprocessors.
 constexpr unsigned kThreads = 128;
 
-unsigned blocks_for(std::int64_t cells) {
-  return static_cast<unsigned>((cells + kThreads - 1) / kThreads);
-}
-
 // What a thread's cell has of every array: its unit in [B,H], and its gate i in [B,4H].
 struct CellIndex {
   std::int64_t unit, gate;
@@ -146,7 +142,7 @@ void CudaBackend::stack(const StackForward& op) {
     for (std::int64_t t = 0; t < T; ++t) {
       products_.multiply(step_of(a.hidden[l], t), kernel.recurrent, entry(a.gates[l], t),
                          Products::Into::add);
-      launch(forward_step, {blocks_for(cells), kThreads, stream_.get()},
+      launch(forward_step, {blocks_of(cells, kThreads), kThreads, stream_.get()},
              ForwardStep{.gates = entry(a.gates[l], t),
                          .bias = op.weights.layers[l].bias.data<float>(),
                          .c_before = entry(a.cell[l], t),
@@ -172,7 +168,7 @@ void CudaBackend::stack_backward(const StackBackward& op) {
     const LayerKernel kernel = split_kernel(op.weights.layers[l].kernel);
     const std::uint8_t* masks = masks_of(op.dropout, l);
     for (std::int64_t t = T - 1; t >= 0; --t) {
-      launch(backward_step, {blocks_for(cells), kThreads, stream_.get()},
+      launch(backward_step, {blocks_of(cells, kThreads), kThreads, stream_.get()},
              BackwardStep{.gates = entry(a.gates[l], t),
                           .c_before = entry(a.cell[l], t),
                           .c = entry(a.cell[l], t + 1),

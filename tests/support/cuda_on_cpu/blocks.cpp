@@ -366,7 +366,6 @@ void run_grid(GridCall& call) {
   ++counters().kernels;
   Dice dice(++grids_run);
   place.block_extent = call.block;
-  place.grid_extent = call.grid;
   const std::size_t blocks = std::size_t{call.grid.x} * call.grid.y * call.grid.z;
   // A stride without a common divisor visits every block once.
   std::size_t stride = dice.below(blocks) + 1;

@@ -5,8 +5,8 @@
 //   CUDA_ON_CPU_BOUND     number of the only one of them that the process sees, from 0 (all)
 //   CUDA_ON_CPU_DRIVER    version that the driver says it supports, as 13000; 0: no driver (13000)
 //   CUDA_ON_CPU_MEMORY    bytes of a device (1 GiB)
-//   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, launch:N or copy:N: the N-th of these fails, from 1;
-//                         or architecture: no kernel is built for this device;
+//   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, cublas:N, launch:N or copy:N: the N-th of these fails,
+//                         from 1; or architecture: no kernel is built for this device;
 //                         nccl-async:N: from the N-th group of collectives on they never end, and an
 //                         error is told; nccl-init:1: it never ends; nccl-abort:1: it hangs
 //   CUDA_ON_CPU_NCCL      version that NCCL says it has (that of its header)
@@ -32,15 +32,12 @@ struct Counters {
   std::int64_t drains = 0;
   std::int64_t kernels = 0;      // run, replayed ones too
   std::int64_t products = 0;     // matrix products run, replayed ones too
-  double product_flops = 0;      // 2·m·n·k each
+  double product_flops = 0;      // of those, 2·m·n·k each
   std::int64_t collectives = 0;  // calls of NCCL that move data
 };
 Counters& counters();
 
 // A line for CUDA_ON_CPU_TRACE.
 void trace(const std::string& line);
-
-// The schedule from here on, as CUDA_ON_CPU_SEED.
-void set_seed(std::uint64_t seed);
 
 }  // namespace ptb::cuda_on_cpu

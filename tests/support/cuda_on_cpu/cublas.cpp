@@ -112,6 +112,7 @@ void run(const Product& p) {
 extern "C" {
 
 cublasStatus_t cublasCreate(cublasHandle_t* handle) {
+  if (is_to_fail("cublas")) return CUBLAS_STATUS_ALLOC_FAILED;
   *handle = new cublasContext;
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -28,7 +28,7 @@ namespace ptb::cuda_on_cpu {
 // Of the thread that is running.
 struct Place {
   uint3 thread{}, block{};
-  dim3 block_extent{}, grid_extent{};
+  dim3 block_extent{};
 };
 extern Place place;
 
@@ -76,7 +76,6 @@ void introduce(void (*kernel)(Parameters...), const std::source_location& where)
 inline const uint3& threadIdx = ptb::cuda_on_cpu::place.thread;
 inline const uint3& blockIdx = ptb::cuda_on_cpu::place.block;
 inline const dim3& blockDim = ptb::cuda_on_cpu::place.block_extent;
-inline const dim3& gridDim = ptb::cuda_on_cpu::place.grid_extent;
 
 inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   ptb::cuda_on_cpu::barrier({file, line});

@@ -1,5 +1,5 @@
-// ptb_dist_cuda_on_cpu: the whole trainer, its CUDA backend on the emulation. A test program, never
-// installed.
+// ptb_dist_cuda_on_cpu: the whole trainer, its CUDA backend on the emulation. Linked to the backend
+// for GPUs instead it is ptb_dist_graphs_or_not. Test programs, never installed.
 //
 //   mpirun -np 2 ptb_dist_cuda_on_cpu --backend cuda --comm mpi --config test --data synthetic
 //

@@ -10,38 +10,38 @@
 namespace ptb::cuda_on_cpu {
 namespace {
 
-constexpr std::uint64_t kNcclVersion = PTB_DIST_EMULATED_NCCL;  // as the build found its header
-
 std::string text_of(const char* variable, const std::string& otherwise) {
   const char* value = std::getenv(variable);
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
-std::uint64_t number_of(const char* variable, std::uint64_t otherwise) {
-  return std::strtoull(text_of(variable, std::to_string(otherwise)).c_str(), nullptr, 10);
+// Takes the value of the variable, if it is there.
+template <class Number>
+void read(const char* variable, Number& value) {
+  const std::string text = text_of(variable, "");
+  if (!text.empty()) value = static_cast<Number>(std::stoull(text));
 }
 
-Settings& writable() {
-  static Settings instance = [] {
-    Settings s;
-    s.seed = number_of("CUDA_ON_CPU_SEED", s.seed);
-    s.devices = static_cast<int>(number_of("CUDA_ON_CPU_DEVICES", 1));
-    s.first_device = static_cast<int>(number_of("CUDA_ON_CPU_BOUND", s.devices));
-    if (s.first_device == s.devices) {
-      s.first_device = 0;
-    } else {
-      s.devices = 1;
-    }
-    s.driver = static_cast<int>(number_of("CUDA_ON_CPU_DRIVER", 13000));
-    s.memory = number_of("CUDA_ON_CPU_MEMORY", s.memory);
-    s.nccl = static_cast<int>(number_of("CUDA_ON_CPU_NCCL", kNcclVersion));
-    const std::string failing = text_of("CUDA_ON_CPU_FAIL", "");
-    const std::size_t colon = failing.find(':');
-    s.failing = failing.substr(0, colon);
-    if (colon != std::string::npos) s.failing_at = std::stoll(failing.substr(colon + 1));
-    return s;
-  }();
-  return instance;
+Settings from_environment() {
+  Settings s;
+  read("CUDA_ON_CPU_SEED", s.seed);
+  read("CUDA_ON_CPU_DEVICES", s.devices);
+  s.first_device = s.devices;
+  read("CUDA_ON_CPU_BOUND", s.first_device);
+  if (s.first_device == s.devices) {
+    s.first_device = 0;
+  } else {
+    s.devices = 1;
+  }
+  read("CUDA_ON_CPU_DRIVER", s.driver);
+  read("CUDA_ON_CPU_MEMORY", s.memory);
+  s.nccl = PTB_DIST_EMULATED_NCCL;  // as the build found its header
+  read("CUDA_ON_CPU_NCCL", s.nccl);
+  const std::string failing = text_of("CUDA_ON_CPU_FAIL", "");
+  const std::size_t colon = failing.find(':');
+  s.failing = failing.substr(0, colon);
+  if (colon != std::string::npos) s.failing_at = std::stoll(failing.substr(colon + 1));
+  return s;
 }
 
 // Written when the process ends, by whatever way calls destructors of statics.
@@ -64,9 +64,10 @@ struct CountersAtExit {
 
 }  // namespace
 
-const Settings& settings() { return writable(); }
-
-void set_seed(std::uint64_t seed) { writable().seed = seed; }
+const Settings& settings() {
+  static const Settings instance = from_environment();
+  return instance;
+}
 
 Counters& counters() {
   static CountersAtExit instance;

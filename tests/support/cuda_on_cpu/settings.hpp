@@ -16,8 +16,8 @@ struct Settings {
   int first_device = 0;  // what the host calls this process' device 0
   int driver = 13000;
   std::size_t memory = std::size_t{1} << 30;
-  int nccl = 0;                 // 0: not emulated
-  std::string failing{};        // "malloc", ... as control.hpp lists them, or nothing
+  int nccl = 0;                 // version of NCCL; 0: not emulated
+  std::string failing{};        // a word of CUDA_ON_CPU_FAIL, or nothing
   std::int64_t failing_at = 0;  // its number, from 1
 };
 const Settings& settings();

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# A tiny training under one of the toolkit's checks: compute_sanitizer.sh TOOL PTB_DIST. TOOL is
+# memcheck or racecheck; what it finds is an error. Ends with 77, or with 1 where PTB_DIST_REQUIRE
+# has gpu, if the toolkit's compute-sanitizer is not there.
+tool=$1 program=$2
+PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
+if ! command -v compute-sanitizer >/dev/null; then
+  echo "skipped: compute-sanitizer is neither in PATH nor in ${CUDA_HOME:-/usr/local/cuda}/bin"
+  case ",${PTB_DIST_REQUIRE:-}," in
+    *,gpu,*) exit 1 ;;
+    *) exit 77 ;;
+  esac
+fi
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+for precision in fp32 bf16; do
+  compute-sanitizer --tool "$tool" --error-exitcode 99 "$program" --backend cuda \
+    --precision "$precision" --data synthetic --synthetic-tokens 2000 --synthetic-vocab 200 \
+    --vocab-size 203 --hidden-size 18 --num-steps 6 --batch-size 20 --keep-prob 0.5 \
+    --lane-groups 4 --comm mpi --max-windows 5 --run-dir "$scratch/$precision" || exit
+done
