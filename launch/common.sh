@@ -39,6 +39,13 @@ cores() {
   echo "$count"
 }
 
+# One rank per core; at most one per lane of the batch, which has 20.
+default_ranks() {
+  local count
+  count=$(cores)
+  echo "$((count < 20 ? count : 20))"
+}
+
 # is_corpus DIR: the three files are there. Any text under these names will do for ptb_dist.
 is_corpus() { [[ -r $1/ptb.train.txt && -r $1/ptb.valid.txt && -r $1/ptb.test.txt ]]; }
 

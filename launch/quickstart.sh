@@ -16,8 +16,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
 data=${PTB_DATA:-}
-ranks=$(cores)
-if ((ranks > 20)); then ranks=20; fi
+ranks=$(default_ranks)
 options=()
 while (($# > 0)); do
   case "$1" in

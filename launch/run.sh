@@ -25,9 +25,8 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-declare -A number=([--np]=$(cores) [--max-restarts]=100 [--max-no-progress-restarts]=3
+declare -A number=([--np]=$(default_ranks) [--max-restarts]=100 [--max-no-progress-restarts]=3
   [--restart-pause]=1)
-if ((number[--np] > 20)); then number[--np]=20; fi # the batch has 20 lanes
 run_dir=
 program=$project/build/ptb_dist
 fresh=0

@@ -1,10 +1,9 @@
 // A corpus: three splits of token ids over one vocabulary.
 //
-// Reader's rules: a newline becomes the token <eos>; tokens are split at
-// ASCII white space (space, tab, CR, VT, FF), so CRLF files read like LF files; the vocabulary
-// comes from the training split alone, sorted by descending count, ties by ascending byte order,
-// and a token's id is its place in that order. A word of another split that is not in the
-// vocabulary becomes <unk> and is counted.
+// Reader's rules: a newline becomes the token <eos>; tokens are split at ASCII white space (space,
+// tab, CR, VT, FF), so CRLF files read like LF files; the vocabulary comes from the training split
+// alone, sorted by descending count, ties by ascending byte order, and a token's id is its place in
+// that order. A word of another split that is not in the vocabulary becomes <unk> and is counted.
 #pragma once
 
 #include <array>
