@@ -138,16 +138,17 @@ class Failures(Nccl):
                 self.go("--inject", fault, "--epochs", "1", ranks=3, status=KILLED)
 
     def test_a_rank_that_hangs(self):
+        # The emulated device of a rank that hangs stands still, and with it what was begun before.
         for fault, words in (
-                ("hang@1:5", "the sum over ranks of the loss does not end: waited 3 s for the loss "
-                             r"of window 5: rank \d of 3 .*lost, stopped or much slower"),
+                ("hang@1:5", "the sum over ranks of .+ does not end: waited 3 s for the loss of "
+                             r"window [345]: rank \d of 3 .*lost, stopped or much slower"),
                 ("hang@1:5:validation", "sum over ranks of the valid loss.*does not end: waited")):
             with self.subTest(fault):
                 self.fails("--inject", fault, words=words, ranks=3)
 
     def test_a_rank_that_hangs_in_a_tree(self):
-        self.fails("--inject", "hang@1:5", "--lane-groups", "4", words="sum over ranks of the loss "
-                   "does not end", ranks=4)
+        self.fails("--inject", "hang@1:5", "--lane-groups", "4", words="sum over ranks of .+ does "
+                   "not end", ranks=4)
 
     def test_an_error_of_nccl(self):
         for seed in (0, 1):
