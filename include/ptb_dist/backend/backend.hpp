@@ -2,9 +2,9 @@
 //
 // One training step crosses this interface about a dozen times, so a backend is free to batch
 // products over time, pack weights, fuse loops, or replay a captured graph. Alphabet: T steps of a
-// window, B lanes computed together, L layers, H hidden units (also the embedding width), G gates (4 for
-// the LSTM), V vocabulary, U distinct words of the global window, R the capacity for them. All
-// arrays are time-major.
+// window, B lanes computed together, L layers, H hidden units (also the embedding width), G gates
+// (4 for the LSTM), V vocabulary, U distinct words of the global window, R the capacity for them.
+// All arrays are time-major.
 //
 // Contract of every operation: it is *enqueued*, in call order, and reads and writes device memory
 // only; B may be 0 (then it does nothing, but zeroes the sums that it owns). Nothing that changes
@@ -267,9 +267,9 @@ class Backend {
   virtual void prepare(const Weights& weights) = 0;
   virtual void set_step(const StepState& step) = 0;
 
-  // Enqueues what `segment` enqueues, at once or as a graph that was captured in an earlier call with
-  // the key. So a key always comes with the same operations and arguments, at addresses that stay as
-  // long as the backend; a segment neither waits nor copies from or to the host.
+  // Enqueues what `segment` enqueues, at once or as a graph that was captured in an earlier call
+  // with the key. So a key always comes with the same operations and arguments, at addresses that
+  // stay as long as the backend; a segment neither waits nor copies from or to the host.
   virtual void run_segment(SegmentKey key, const std::function<void()>& segment) = 0;
   virtual Event record() = 0;
   virtual void wait(const Event& event) = 0;  // later work waits for the event; the host does not

@@ -58,8 +58,9 @@ int require_devices() {
 // Of a number, with leading zeros.
 std::string hexadecimal(unsigned value, int digits) {
   std::string text(static_cast<std::size_t>(digits), '0');
-  for (; digits > 0; value /= 16)
+  for (; digits > 0; value /= 16) {
     text[static_cast<std::size_t>(--digits)] = "0123456789abcdef"[value % 16];
+  }
   return text;
 }
 
