@@ -18,6 +18,7 @@ MODEL = [*cuda_on_cpu_test.MODEL, "--batch-size", "9", "--hidden-size", "42", "-
          "--comm", "nccl"]
 KILLED, LOST_A_PEER = 137, 70
 DEADLINE = 3  # seconds
+OTHER_NCCL = ("21803", "2.18.3")  # than the one whose header the build has found, in all likelihood
 
 
 class Nccl(cuda_on_cpu_test.OnCpu):
@@ -86,9 +87,10 @@ class Sums(Nccl):
 
     def test_a_resumed_run_is_exact_where_nccl_is_the_same(self):
         run_dir, _ = self.go("--max-windows", "3")
-        for version, how in (("22809", "Resumed exactly"), ("22803", "nccl 2.28.3")):
+        for script, how in (("", "Resumed exactly"),
+                            (f"export CUDA_ON_CPU_NCCL={OTHER_NCCL[0]}", f"nccl {OTHER_NCCL[1]}")):
             _, ended = self.go("--resume", str(program.checkpoints(run_dir)[3]), "--max-windows",
-                               "5", script=f"export CUDA_ON_CPU_NCCL={version}")
+                               "5", script=script)
             self.assertIn(how, ended.out)
 
 
@@ -187,8 +189,9 @@ class Errors(Nccl):
         self.assertEqual(len(set(re.findall(r"Rank \d: .*(GPU-\S+), 0000:0\d:00.0", ended.out))), 3)
 
     def test_other_versions(self):
-        self.refuses(r'differ in their NCCL version: rank 2 has "2.27.8"; ranks 0, 1 have "2.28',
-                     ranks=3, script="test $RANK = 2 && export CUDA_ON_CPU_NCCL=22708")
+        self.refuses(f'differ in their NCCL version: rank 2 has "{OTHER_NCCL[1]}"; ranks 0, 1 '
+                     r'have "2\.\d+\.\d+"', ranks=3,
+                     script=f"test $RANK = 2 && export CUDA_ON_CPU_NCCL={OTHER_NCCL[0]}")
 
     def test_a_program_without_it(self):
         self.refuses("--comm nccl: NCCL is not part of this build; use --comm mpi",
@@ -202,7 +205,7 @@ class Errors(Nccl):
 
     def test_auto_takes_it(self):
         _, ended = self.go("--max-windows", "2", "--comm", "auto")
-        self.assertIn("all-reduce: nccl 2.28.9", ended.out)
+        self.assertRegex(ended.out, r"all-reduce: nccl 2\.\d+\.\d+")
 
 
 def begin(args):

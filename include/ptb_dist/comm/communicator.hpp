@@ -46,9 +46,10 @@ class Communicator {
 };
 
 // `name`: auto (single for one rank, else nccl between GPUs where it is built, else mpi), mpi, nccl
-// or single. Collective. AgreedError 69 if it is not part of this build, not the same on all ranks,
-// or not for this backend; 69 too if ranks share a GPU unasked (require_own_devices); 2 for `single`
-// with several ranks. Error 70 if NCCL does not begin within the session's deadline.
+// or single. Between GPUs, unless it is mpi, each rank has one of its own (require_own_devices).
+// Collective. AgreedError 69 if it is not part of this build, not the same on all ranks, or not for
+// this backend; 2 for `single` with several ranks. Error 70 if NCCL does not begin within the
+// session's deadline.
 std::unique_ptr<Communicator> make_communicator(const std::string& name, Session& session,
                                                 Backend& backend,
                                                 SumOrder order = SumOrder::fastest);
