@@ -310,8 +310,9 @@ def train(args, rows, budget):
     final, = [record for record in metrics if record["kind"] == "test"
               and record["weights"] == "final"][-1:]
     rows.add("train", model=model, precision=args.precision, seed=args.seed, ranks=args.ranks,
-             data=data_name(args), flags=args.flags, epochs=len(valid), train=epochs[-2]["perplexity"], valid=valid[-1],
-             test=final["perplexity"], seconds=round(seconds, 1), is_resumed=is_resumed,
+             data=data_name(args), flags=args.flags, epochs=len(valid),
+             train=epochs[-2]["perplexity"], valid=valid[-1], test=final["perplexity"],
+             seconds=round(seconds, 1), is_resumed=is_resumed,
              epoch_seconds=round(sum(record["seconds"] for record in epochs), 1))
     return 0
 

@@ -13,7 +13,6 @@
 // Expect a second. Exit status 0, 2 for a wrong command line, 69 without a GPU.
 #include <cuda_bf16.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +25,7 @@
 #include "backend/cuda/device.hpp"
 #include "backend/cuda/handles.hpp"
 #include "backend/cuda/launch.hpp"
-#include "ptb_dist/base/error.hpp"
+#include "tool.hpp"
 #include "ptb_dist/base/stopwatch.hpp"
 
 namespace {
@@ -175,22 +174,12 @@ void measure(const Options& options) {
 
 int main(int argc, char** argv) {
   Options options;
-  CLI::App app("The floors of a GPU: copy, matrix products, dependent launches");
+  CLI::App app("The floors of a GPU: copy, matrix products, dependent launches",
+               "ptb_dist_gpu_floors");
   app.add_option("--megabytes", options.megabytes, "of a copy")->check(CLI::Range(1, 100'000));
   app.add_option("--extent", options.extent, "of a square product")->check(CLI::Range(1, 46'000));
   app.add_option("--chain", options.chain, "kernels of a graph")->check(CLI::Range(1, 100'000));
   app.add_option("--repeats", options.repeats, "in a round")->check(CLI::Range(1, 100'000));
   app.add_option("--rounds", options.rounds, "of the median")->check(CLI::Range(1, 10'000));
-  try {
-    app.parse(argc, argv);
-    measure(options);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  } catch (const ptb::Error& error) {
-    for (const std::string& line : error.lines()) {
-      std::fprintf(stderr, "ptb_dist_gpu_floors: %s\n", line.c_str());
-    }
-    return static_cast<int>(error.code());
-  }
-  return 0;
+  return ptb::bench::run_tool(app, argc, argv, [&] { measure(options); });
 }

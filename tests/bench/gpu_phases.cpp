@@ -9,7 +9,6 @@
 // way: without reading the corpus, and without a sum over ranks.
 // Words are drawn with p ~ 1/rank; the learning rate is 0, so that every round computes the same.
 // Expect a second a configuration. Exit status 0, 2 for a wrong command line, 69 without a GPU.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -22,8 +21,8 @@
 #include <utility>
 #include <vector>
 
+#include "tool.hpp"
 #include "ptb_dist/base/config.hpp"
-#include "ptb_dist/base/error.hpp"
 #include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/model/language_model.hpp"
 #include "ptb_dist/optim/sgd.hpp"
@@ -179,7 +178,7 @@ void measure(const Options& options) {
 
 int main(int argc, char** argv) {
   Options options;
-  CLI::App app("Milliseconds of each phase of a training step");
+  CLI::App app("Milliseconds of each phase of a training step", "ptb_dist_gpu_phases");
   app.add_option("--config", options.config, "configuration, by name or file");
   app.add_option("--set", options.changes, "key=value of the configuration");
   app.add_option("--lanes", options.lanes, "default 20")->check(CLI::Range(1, 100'000));
@@ -187,16 +186,5 @@ int main(int argc, char** argv) {
   app.add_option("--precision", options.precision, "fp32, tf32 or bf16; default: the backend's");
   app.add_option("--repeats", options.repeats, "in a round")->check(CLI::Range(1, 100'000));
   app.add_option("--rounds", options.rounds, "of the median")->check(CLI::Range(1, 10'000));
-  try {
-    app.parse(argc, argv);
-    measure(options);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  } catch (const ptb::Error& error) {
-    for (const std::string& line : error.lines()) {
-      std::fprintf(stderr, "ptb_dist_gpu_phases: %s\n", line.c_str());
-    }
-    return static_cast<int>(error.code());
-  }
-  return 0;
+  return ptb::bench::run_tool(app, argc, argv, [&] { measure(options); });
 }
