@@ -30,6 +30,7 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
   require_same(session, "backend", machine.backend->identity());
   const std::vector<Seat> seats = gather_seats(session, *machine.backend);
   session.on_root([&] {
+    for (const Seat& seat : seats) machine.hosts.push_back(seat.host);
     machine.seats = lines_of(seats);
     if (config.comm != "mpi") machine.warnings = require_own_devices(seats);
   });

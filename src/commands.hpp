@@ -25,8 +25,8 @@ struct Machine {
   std::unique_ptr<Communicator> communicator;
   int threads = 1;
 
-  // For the log, of root alone: which rank has which GPU, and what is odd about it.
-  std::vector<std::string> seats{}, warnings{};
+  // Of root alone. By rank, the host; for the log, which rank has which GPU, and what is odd about it.
+  std::vector<std::string> hosts{}, seats{}, warnings{};
 };
 Machine make_machine(Session& session, const Config& config, const Factories& factories);
 

@@ -282,8 +282,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   if (start.restart) trainer->go_on(start.restart->progress, start.restart->state);
 
   // 4. The run.
-  const std::vector<std::string> hosts = session.gather(session.host());
-  session.on_root([&] { begin(line, parts, start, header, warnings, hosts); });
+  session.on_root([&] { begin(line, parts, start, header, warnings, machine.hosts); });
   start.restart.reset();  // the file's bytes
   return static_cast<int>(train(line, parts, *trainer, start));
 }
