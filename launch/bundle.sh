@@ -9,7 +9,7 @@
 #   launch/bundle.sh                  of build/, which it builds, into build/
 #   launch/bundle.sh --build DIR      of a build that is there, as it is, into DIR
 #   launch/bundle.sh --output FILE    FILE is a .tar.gz
-#   launch/bundle.sh --cuda           with CUDA's libraries (450 MB) and NCCL's; otherwise the node has them
+#   launch/bundle.sh --cuda           with CUDA's libraries and NCCL's (645 MB); otherwise the node has them
 #
 # Left out, and expected on the node: the C library, as new as what was built against (ABOUT.txt has
 # the number), /bin/sh, the kernel's GPU driver; ssh or Slurm where there are several nodes.
