@@ -47,12 +47,22 @@ Lanes::Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps, con
       predicted / num_steps + (remainder == Remainder::keep && predicted % num_steps != 0 ? 1 : 0);
   require(windows <= std::numeric_limits<int>::max(), "windows fit an int");
   windows_ = static_cast<int>(windows);
-  id_limit_ = static_cast<std::size_t>(*std::max_element(tokens.begin(), tokens.end())) + 1;
 }
 
 int Lanes::steps(int index) const {
   const std::int64_t left = lane_length_ - 1 - static_cast<std::int64_t>(index) * num_steps_;
   return static_cast<int>(std::min<std::int64_t>(num_steps_, left));
+}
+
+std::int64_t Lanes::most_words() const {
+  std::size_t most = 0;
+  std::vector<std::int32_t> words;
+  for (int index = 0; index < windows_; ++index) {
+    words.clear();
+    fill_words(words, index);
+    most = std::max(most, words.size());
+  }
+  return static_cast<std::int64_t>(most);
 }
 
 std::int64_t Lanes::predicted_tokens() const {
@@ -86,38 +96,39 @@ void Lanes::fill(Window& window, int index, LaneSlice slice, bool for_training) 
   window.words.clear();
   window.row_begin.clear();
   window.positions.clear();
-  if (for_training) fill_rows(window, index);
+  if (!for_training) return;
+  fill_words(window.words, index);
+  fill_rows(window);
 }
 
-// A counting sort over the ids. Its pass over the vocabulary costs less than sorting the window,
-// and grows no faster when many ranks make the global window long.
-void Lanes::fill_rows(Window& window, int index) const {
-  constexpr std::int32_t kAbsent = -1;
-  std::vector<std::int32_t> row_of(id_limit_, kAbsent);
+// Of the inputs of all lanes, ascending.
+void Lanes::fill_words(std::vector<std::int32_t>& words, int index) const {
   for (int lane = 0; lane < lanes_; ++lane) {
     const auto text = lane_text(lane, index);
-    for (const std::int32_t id : text.first(text.size() - 1)) {
-      row_of[static_cast<std::size_t>(id)] = 0;
-    }
+    words.insert(words.end(), text.begin(), text.end() - 1);
   }
-  for (std::size_t id = 0; id < id_limit_; ++id) {
-    if (row_of[id] == kAbsent) continue;
-    row_of[id] = static_cast<std::int32_t>(window.words.size());
-    window.words.push_back(static_cast<std::int32_t>(id));
-  }
+  std::sort(words.begin(), words.end());
+  words.erase(std::unique(words.begin(), words.end()), words.end());
+}
 
+// A counting sort of the positions by their word.
+void Lanes::fill_rows(Window& window) {
+  std::vector<std::size_t> row_of;
+  row_of.reserve(window.inputs.size());
+  for (const std::int32_t id : window.inputs) {
+    const auto word = std::lower_bound(window.words.begin(), window.words.end(), id);
+    row_of.push_back(static_cast<std::size_t>(word - window.words.begin()));
+  }
   // Sizes are counted two places up, so that placing row u may move row_begin[u + 1] from the row's
   // begin to its end, which is where it has to stand.
   auto& begin = window.row_begin;
   begin.assign(window.words.size() + 2, 0);
-  const auto row = [&](std::size_t position) {
-    return static_cast<std::size_t>(row_of[static_cast<std::size_t>(window.inputs[position])]);
-  };
-  for (std::size_t i = 0; i < window.inputs.size(); ++i) ++begin[row(i) + 2];
+  for (const std::size_t row : row_of) ++begin[row + 2];
   std::partial_sum(begin.begin(), begin.end(), begin.begin());
   window.positions.resize(window.inputs.size());
-  for (std::size_t i = 0; i < window.inputs.size(); ++i) {
-    window.positions[static_cast<std::size_t>(begin[row(i) + 1]++)] = static_cast<std::int32_t>(i);
+  for (std::size_t i = 0; i < row_of.size(); ++i) {
+    window.positions[static_cast<std::size_t>(begin[row_of[i] + 1]++)] =
+        static_cast<std::int32_t>(i);
   }
   begin.pop_back();
 }

@@ -3,46 +3,9 @@
 #include <fmt/format.h>
 
 namespace ptb {
-namespace {
-
-std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& values) {
-  return std::as_bytes(std::span(values));
-}
-
-// Copies into the leading part of a tensor.
-void load_front(Backend& backend, const Tensor& to, const std::vector<std::int32_t>& from) {
-  backend.upload(to.view({std::ssize(from)}), bytes_of(from));
-}
-
-}  // namespace
-
-Batch::Batch(Backend& backend, int max_steps, LaneSlice slice, std::int64_t max_words)
-    : lanes(slice) {
-  const std::int64_t positions_capacity = std::int64_t{max_steps} * slice.count;
-  inputs = backend.allocate(ElementType::i32, {positions_capacity});
-  targets = backend.allocate(ElementType::i32, {positions_capacity});
-  if (max_words == 0) return;
-  words = backend.allocate(ElementType::i32, {max_words});
-  device_word_count = backend.allocate(ElementType::i32, {1});
-  row_begin = backend.allocate(ElementType::i32, {max_words + 1});
-  positions = backend.allocate(ElementType::i32, {positions_capacity});
-}
-
-void Batch::load(Backend& backend, const Window& window) {
-  require(window.lanes == lanes, "a batch holds the lanes that it was made for");
-  num_steps = window.num_steps;
-  word_count = std::ssize(window.words);
-  load_front(backend, inputs, window.inputs);
-  load_front(backend, targets, window.targets);
-  if (word_count == 0) return;
-  load_front(backend, words, window.words);
-  load_front(backend, row_begin, window.row_begin);
-  load_front(backend, positions, window.positions);
-  load_front(backend, device_word_count, {static_cast<std::int32_t>(word_count)});
-}
-
 Rows embedding_rows(const Batch& batch, const Gradients& gradients) {
-  return {.packed = gradients.rows(), .ids = batch.words, .count = batch.device_word_count};
+  return {
+      .packed = gradients.rows(), .ids = batch.tensors.words, .count = batch.tensors.word_count};
 }
 
 RecurrentState::RecurrentState(Backend& backend, const ModelShape& shape, int lanes)
@@ -94,8 +57,9 @@ StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
     window.cell.push_back(workspace.activations.cell[l].slice(0, T + 1));
     window.outputs.push_back(workspace.activations.outputs[l].slice(0, T));
   }
+  batch.load(backend_);
   backend_.embedding({.table = parameters_.weights().embedding,
-                      .ids = batch.inputs.view({T, B}),
+                      .ids = batch.tensors.inputs.view({T, B}),
                       .dropout = workspace.dropout,
                       .out = window.input});
   backend_.stack({.cell = parameters_.shape().cell,
@@ -119,7 +83,7 @@ void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace
     const std::int64_t H = parameters_.shape().hidden_size;
     backend_.softmax_loss({.hidden = window.outputs.back().view({N, H}),
                            .weights = parameters_.weights(),
-                           .targets = batch.targets.view({N}),
+                           .targets = batch.tensors.targets.view({N}),
                            .gradient_scale = 1.0 / batch.lanes.global,
                            .logits = workspace.logits.slice(0, N),
                            .loss = loss});
@@ -187,8 +151,8 @@ Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspac
           .run =
               [this, &batch, &workspace, &gradients] {
                 backend_.embedding_backward({.d_out = workspace.d_io,
-                                             .row_begin = batch.row_begin,
-                                             .positions = batch.positions,
+                                             .row_begin = batch.tensors.row_begin,
+                                             .positions = batch.tensors.positions,
                                              .dropout = workspace.dropout,
                                              .rows = embedding_rows(batch, gradients)});
               },
@@ -204,12 +168,13 @@ void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspac
   const Tensor hidden = window.outputs.back().view({N, H});
   std::int64_t index = 0;
   for (const PositionRange& range : ranges) {
-    backend_.softmax_loss({.hidden = hidden.slice(range.first, range.count),
-                           .weights = parameters_.weights(),
-                           .targets = batch.targets.view({N}).slice(range.first, range.count),
-                           .gradient_scale = 0,
-                           .logits = workspace.logits.slice(0, range.count),
-                           .loss = losses.slice(index++, 1)});
+    backend_.softmax_loss(
+        {.hidden = hidden.slice(range.first, range.count),
+         .weights = parameters_.weights(),
+         .targets = batch.tensors.targets.view({N}).slice(range.first, range.count),
+         .gradient_scale = 0,
+         .logits = workspace.logits.slice(0, range.count),
+         .loss = losses.slice(index++, 1)});
   }
 }
 

@@ -38,7 +38,7 @@ Evaluator::Evaluator(const EvaluatorParts& parts, const Lanes& lanes, Sharing sh
     }
     groups_.push_back(
         {.lanes = slice,
-         .batch = Batch(parts.backend, lanes.num_steps(), slice, 0),
+         .batch = Batch(parts.backend, lanes, slice, 0),
          .state = RecurrentState(parts.backend, parts.shape, slice.count),
          .workspace = workspace_of(
              workspaces_, parts.backend, parts.shape,
@@ -60,11 +60,11 @@ std::vector<PositionRange> Evaluator::shares_of(int positions) const {
 
 // The losses of this rank's groups, and their sum along the tree.
 void Evaluator::evaluate_window(int index) {
+  parts_.backend.set_step({.window = index});
   std::int64_t place = 1;
   for (LaneGroup& group : groups_) {
-    lanes_.fill(group.window, index, group.lanes, false);
-    group.batch.load(parts_.backend, group.window);
-    const std::vector<PositionRange> shares = shares_of(group.window.num_steps * group.lanes.count);
+    group.batch.select(index);
+    const std::vector<PositionRange> shares = shares_of(group.batch.num_steps * group.lanes.count);
     parts_.model.evaluate(group.batch, group.state, *group.workspace, shares,
                           sums_.slice(place, std::ssize(shares)));
     place += std::ssize(shares);

@@ -69,23 +69,43 @@ std::int64_t packed_elements(const ModelShape& model, const std::set<std::int64_
   return model.num_layers * layer * (std::ssize(rows) + 1);
 }
 
-// Bytes of the rank with the most lanes: values, gradients, packed copies, and what the windows of
-// training, validation and test need.
-std::int64_t memory_of_rank(const Plan& plan, const Config& config, std::int64_t real_bytes) {
+// The text in lanes, as a run goes through it.
+struct Splits {
+  Lanes train, valid, test;
+};
+
+// The ids of all windows of a rank's batches.
+std::int64_t window_bytes(const Plan& plan, const Splits& splits,
+                          const std::vector<LaneSlice>& train,
+                          const std::vector<LaneSlice>& valid) {
+  std::int64_t bytes = batch_bytes(splits.test, 1, 0);
+  for (const LaneSlice& group : train) {
+    bytes += batch_bytes(splits.train, group.count, plan.max_rows);
+  }
+  for (const LaneSlice& group : valid) bytes += batch_bytes(splits.valid, group.count, 0);
+  return bytes;
+}
+
+// Bytes of the rank with the most lanes: values, gradients, packed copies, ids, and what the windows
+// of training, validation and test need.
+std::int64_t memory_of_rank(const Plan& plan, const Config& config, const Splits& splits,
+                            std::int64_t real_bytes) {
   const std::int64_t T = plan.num_steps, H = plan.model.hidden_size;
   const std::int64_t gradients = plan.parameters - plan.model.vocab_size * H + plan.max_rows * H;
   const std::vector<LaneSlice> groups = plan.groups_of(0);
   const std::int64_t slabs = slab_count(tree_turns(static_cast<int>(groups.size())));
   const GroupSizes train = sizes_of(groups);
-  const GroupSizes valid = sizes_of(
-      groups_of_rank(static_cast<int>(config.eval_lanes), plan.lane_groups, 0, plan.ranks));
+  const std::vector<LaneSlice> valid_groups =
+      groups_of_rank(splits.valid.lanes(), plan.lane_groups, 0, plan.ranks);
+  const GroupSizes valid = sizes_of(valid_groups);
   std::set<std::int64_t> rows = train.sizes;
   rows.insert(valid.sizes.begin(), valid.sizes.end());
   rows.insert(1);  // the test's
   const std::int64_t state = 2 * plan.model.num_layers * H * (train.lanes + valid.lanes + 1);
   std::int64_t bytes =
       (plan.parameters + slabs * gradients + packed_elements(plan.model, rows) + state) *
-      real_bytes;
+          real_bytes +
+      window_bytes(plan, splits, groups, valid_groups);
   for (const std::int64_t lanes : train.sizes) {
     bytes += bytes_of({.steps = T,
                        .lanes = lanes,
@@ -212,22 +232,21 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_
   plan.num_steps = static_cast<int>(config.num_steps);
   plan.epochs = static_cast<int>(config.max_max_epoch);
 
-  const Lanes train(corpus.split(Split::train), plan.global_lanes, plan.num_steps, "train");
-  // Made here only for their complaints about a split that is too short.
-  [[maybe_unused]] const Lanes valid = valid_lanes(corpus, config);
-  [[maybe_unused]] const Lanes test = test_lanes(corpus);
-  plan.windows_per_epoch = train.windows();
-  plan.train_tokens_per_epoch = train.predicted_tokens();
+  const Splits splits = {
+      .train = Lanes(corpus.split(Split::train), plan.global_lanes, plan.num_steps, "train"),
+      .valid = valid_lanes(corpus, config),
+      .test = test_lanes(corpus)};
+  plan.windows_per_epoch = splits.train.windows();
+  plan.train_tokens_per_epoch = splits.train.predicted_tokens();
 
   const ParameterTable table(plan.model);
   const auto H = plan.model.hidden_size;
   plan.parameters = table.elements();
-  plan.max_rows = std::min<std::int64_t>(plan.model.vocab_size,
-                                         std::int64_t{plan.num_steps} * plan.global_lanes);
+  plan.max_rows = splits.train.most_words();
   const auto real = static_cast<std::int64_t>(real_bytes);
   plan.parameter_bytes = real * plan.parameters;
   plan.all_reduce_bytes = ranks == 1 ? 0 : real * (table.dense_elements() + plan.max_rows * H);
-  plan.rank_bytes = memory_of_rank(plan, config, real);
+  plan.rank_bytes = memory_of_rank(plan, config, splits, real);
   plan.checkpoint_bytes =
       checkpoint_bytes(table, 2 * plan.model.num_layers * plan.global_lanes * H, real_bytes);
   const auto h = static_cast<double>(H);

@@ -56,7 +56,7 @@ Trainer::Trainer(const TrainerParts& parts)
   for (const LaneSlice& lanes : plan_.groups_of(parts.session.rank())) {
     groups_.push_back(
         {.lanes = lanes,
-         .batch = Batch(backend_, plan_.num_steps, lanes, plan_.max_rows),
+         .batch = Batch(backend_, train_lanes_, lanes, plan_.max_rows),
          .state = RecurrentState(backend_, plan_.model, lanes.count),
          .workspace = workspace_of(workspaces_, backend_, plan_.model,
                                    {.max_steps = plan_.num_steps,
@@ -160,8 +160,7 @@ void Trainer::train_step() {
     Slab& slab = slabs_[static_cast<std::size_t>(turn.slab)];
 
     // 1. The next window of the group's lanes.
-    train_lanes_.fill(group.window, window, group.lanes, true);
-    group.batch.load(backend_, group.window);
+    group.batch.select(window);
 
     // 2. Forward: tokens to cross-entropy. Its sum over the ranks leaves with what they wish.
     model_.forward(group.batch, group.state, *group.workspace, slab.sums.slice(0, 1));

@@ -255,6 +255,22 @@ BOOST_AUTO_TEST_CASE(draw_dropout_follows_the_counter_packing) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(load_window_takes_the_row_of_the_step) {
+  for (const std::int64_t n : {0, 1, 33, 1000}) {
+    check_against_reference([&](Side& side) {
+      const Tensor table = side.ids({5, n}, 1'000'000);
+      std::vector<Output> outputs;
+      for (const int window : {0, 3, 4}) {
+        const Tensor to = side->allocate(ElementType::i32, {n});
+        side->set_step({.epoch = 1, .window = window, .learning_rate = 1});
+        side->load_window({.table = table, .to = to});
+        outputs.push_back({"row", to});
+      }
+      return outputs;
+    });
+  }
+}
+
 BOOST_AUTO_TEST_CASE(embedding) {
   check_sizes([](Side& side, const Sizes& s, double keep_prob) {
     const Dropout dropout = side.dropout(s, keep_prob);

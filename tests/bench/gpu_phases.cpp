@@ -6,7 +6,7 @@
 // is `repeats` times one and the same phase, enqueued at once (a GPU replays its graph) and awaited
 // once. So waits and launches are hidden as far as the device hides them, and what a phase reads has
 // just been used: the phases need not add up to a step. "all" is whole steps, enqueued in the same
-// way: without reading the corpus, and without a sum over ranks.
+// way, without a sum over ranks.
 // Words are drawn with p ~ 1/rank; the learning rate is 0, so that every round computes the same.
 // Expect a second a configuration. Exit status 0, 2 for a wrong command line, 69 without a GPU.
 #include <algorithm>
@@ -21,11 +21,11 @@
 #include <utility>
 #include <vector>
 
-#include "tool.hpp"
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/model/language_model.hpp"
 #include "ptb_dist/optim/sgd.hpp"
+#include "tool.hpp"
 
 namespace {
 
@@ -65,10 +65,11 @@ class Step {
         shape_(ptb::shape_of(config)),
         T_(static_cast<int>(config.num_steps)),
         slice_{.first = 0, .count = B, .global = B},
-        max_rows_(std::min(shape_.vocab_size, std::int64_t{B} * T_)),
+        tokens_(draw_tokens(std::int64_t{B} * (T_ + 1), shape_.vocab_size)),
+        lanes_(tokens_, B, T_, "drawn"),
         parameters_(backend, shape_),
-        gradients_(backend, shape_, max_rows_),
-        batch_(backend, T_, slice_, max_rows_),
+        gradients_(backend, shape_, lanes_.most_words()),
+        batch_(backend, lanes_, slice_, lanes_.most_words()),
         state_(backend, shape_, B),
         workspace_(backend, shape_,
                    {.max_steps = T_,
@@ -80,12 +81,7 @@ class Step {
         loss_(backend.allocate(ptb::ElementType::f64, {1})),
         model_(backend, parameters_),
         sgd_(backend, config.max_grad_norm) {
-    const std::vector<std::int32_t> tokens =
-        draw_tokens(std::int64_t{B} * (T_ + 1), shape_.vocab_size);
-    const ptb::Lanes lanes(tokens, B, T_, "drawn");
-    ptb::Window window;
-    lanes.fill(window, 0, slice_, true);
-    batch_.load(backend, window);
+    batch_.select(0);
     parameters_.initialise(backend, config.init_scale, 1);
     backend.set_step({.epoch = 0, .window = 0, .learning_rate = 0});
   }
@@ -131,7 +127,8 @@ class Step {
   ptb::ModelShape shape_;
   int T_;
   ptb::LaneSlice slice_;
-  std::int64_t max_rows_;
+  std::vector<std::int32_t> tokens_;
+  ptb::Lanes lanes_;
   ptb::Parameters parameters_;
   ptb::Gradients gradients_;
   ptb::Batch batch_;

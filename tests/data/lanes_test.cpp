@@ -159,6 +159,21 @@ BOOST_AUTO_TEST_CASE(rows_are_the_words_of_the_global_window) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(most_words_is_what_no_window_exceeds) {
+  const Ids tokens = repetitive(2000, 40);
+  const Lanes lanes(tokens, 6, 9, "train");
+  std::size_t most = 0;
+  Window window;
+  for (int w = 0; w < lanes.windows(); ++w) {
+    lanes.fill(window, w, {.first = 0, .count = 6, .global = 6}, true);
+    most = std::max(most, window.words.size());
+  }
+  BOOST_TEST(static_cast<std::size_t>(lanes.most_words()) == most);
+  // The next word after the last window's inputs is a target only.
+  const Ids one_window = {7, 7, 8, 9};
+  BOOST_TEST(Lanes(one_window, 1, 3, "train").most_words() == 2);
+}
+
 BOOST_AUTO_TEST_CASE(a_rank_without_lanes_still_knows_the_words) {
   const Ids tokens = repetitive(100, 8);
   const Lanes lanes(tokens, 2, 10, "train");

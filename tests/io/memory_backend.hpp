@@ -43,6 +43,7 @@ class MemoryBackend : public Backend {
   void wait(const Event&) override {}
   bool done(const Event&) override { return true; }
   void draw_dropout(const Dropout&) override { refuse(); }
+  void load_window(const WindowLoad&) override { refuse(); }
   void embedding(const EmbeddingForward&) override { refuse(); }
   void embedding_backward(const EmbeddingBackward&) override { refuse(); }
   void stack(const StackForward&) override { refuse(); }

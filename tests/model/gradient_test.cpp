@@ -25,7 +25,7 @@ struct Problem {
   double forget_bias = 0.5;
 
   static constexpr std::uint64_t kSeed = 77;
-  static constexpr StepState kStep = {.epoch = 2, .window = 7, .learning_rate = 1};
+  static constexpr StepState kStep = {.epoch = 2, .window = 1, .learning_rate = 1};
 
   ModelShape shape() const {
     return {.vocab_size = V,
@@ -70,7 +70,7 @@ class WindowModel {
         lanes_(tokens_, problem.B, problem.T, "train"),
         parameters_(*backend_, problem.shape()),
         gradients_(*backend_, problem.shape(), problem.V),
-        batch_(*backend_, problem.T, slice, problem.V),
+        batch_(*backend_, lanes_, slice, problem.V),
         state_(*backend_, problem.shape(), slice.count),
         workspace_(*backend_, problem.shape(),
                    {.max_steps = problem.T,
@@ -81,8 +81,8 @@ class WindowModel {
                     .seed = Problem::kSeed}),
         loss_(backend_->allocate(ElementType::f64, {1})),
         model_(*backend_, parameters_) {
-    lanes_.fill(window_, 0, slice, true);
-    batch_.load(*backend_, window_);
+    lanes_.fill(window_, Problem::kStep.window, slice, true);
+    batch_.select(Problem::kStep.window);
     set_parameters(problem.parameters());
   }
 
@@ -384,7 +384,7 @@ double evaluated(int num_steps, std::int64_t share, bool with_dropout) {
   Parameters parameters(*backend, problem.shape());
   upload_values(*backend, parameters.slab(), problem.parameters());
   LanguageModel model(*backend, parameters);
-  Batch batch(*backend, num_steps, slice, 0);
+  Batch batch(*backend, lanes, slice, 0);
   RecurrentState state(*backend, problem.shape(), 2);
   Workspace workspace(*backend, problem.shape(),
                       {.max_steps = num_steps,
@@ -395,10 +395,9 @@ double evaluated(int num_steps, std::int64_t share, bool with_dropout) {
                        .seed = 1});
   double sum = 0;
   for (int index = 0; index < lanes.windows(); ++index) {
-    Window window;
-    lanes.fill(window, index, slice, false);
-    batch.load(*backend, window);
-    const std::int64_t positions = std::int64_t{window.num_steps} * 2;
+    backend->set_step({.window = index});
+    batch.select(index);
+    const std::int64_t positions = std::int64_t{batch.num_steps} * 2;
     std::vector<PositionRange> shares;
     for (std::int64_t first = 0; first < positions; first += share) {
       shares.push_back({.first = first, .count = std::min(share, positions - first)});

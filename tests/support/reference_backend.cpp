@@ -162,6 +162,7 @@ class ReferenceBackend final : public Backend {
   bool done(const Event&) override { return true; }
 
   void draw_dropout(const Dropout& dropout) override;
+  void load_window(const WindowLoad& op) override;
   void embedding(const EmbeddingForward& op) override;
   void embedding_backward(const EmbeddingBackward& op) override;
   void stack(const StackForward& op) override;
@@ -205,6 +206,11 @@ void ReferenceBackend::download(const Tensor& from, std::span<std::byte> to) {
 
 void ReferenceBackend::set_zero(const Tensor& tensor) {
   std::fill_n(static_cast<std::byte*>(tensor.raw()), tensor.bytes(), std::byte{0});
+}
+
+void ReferenceBackend::load_window(const WindowLoad& op) {
+  const Tensor from = op.table[step_.window];
+  std::copy_n(from.data<std::int32_t>(), from.elements(), op.to.data<std::int32_t>());
 }
 
 // keep[site,t,b,k] = word(epoch, window, site, first_lane + b, t, k) < threshold

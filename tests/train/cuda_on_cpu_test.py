@@ -21,10 +21,10 @@ MEASURES = ("loss", "gradient_norm")
 
 
 def kernels_per_window(layers, steps):
-    """One for each step of each layer and way; beside the recurrence: masks, embedding, two of the
-    softmax forward; a column sum of the softmax and of each layer, and the embedding backward; two
-    for the norm, three for the step."""
-    return 2 * layers * steps + 4 + (1 + layers + 1) + 5
+    """One for each step of each layer and way; beside the recurrence: the window's ids, masks,
+    embedding, two of the softmax forward; a column sum of the softmax and of each layer, and the
+    embedding backward; two for the norm, three for the step."""
+    return 2 * layers * steps + 5 + (1 + layers + 1) + 5
 
 
 def products_per_window(layers, steps):
@@ -223,6 +223,7 @@ class Budget(OnCpu):
         # Forward, softmax, recurrence, the layers, embedding, step.
         self.assertEqual(window["graph_launches"], 5 + LAYERS)
         self.assertEqual(window["drains"], 0)
+        self.assertEqual(window["uploads"], 2)  # the step's state, and what this rank wishes
         self.assertEqual(window["kernels"], kernels_per_window(LAYERS, STEPS))
         self.assertEqual(window["products"], products_per_window(LAYERS, STEPS))
         self.assertEqual(window["product_flops"],

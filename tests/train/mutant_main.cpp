@@ -101,6 +101,7 @@ class MutantBackend final : public Backend {
   int lag() const override { return real_->lag(); }
   void set_zero(const Tensor& tensor) override { real_->set_zero(tensor); }
   void prepare(const Weights& weights) override { real_->prepare(weights); }
+  void load_window(const WindowLoad& op) override { real_->load_window(op); }
   void run_segment(SegmentKey key, const std::function<void()>& segment) override {
     real_->run_segment(key, segment);
   }

@@ -65,6 +65,12 @@ struct Dropout {
 
 // --- arguments -------------------------------------------------------------------------------
 
+// to = table[w,:], w being StepState's window
+struct WindowLoad {
+  Tensor table;  // [windows,n] i32
+  Tensor to;     // [n] i32
+};
+
 // out[t,b,:] = dropped(table[ids[t,b],:])
 struct EmbeddingForward {
   Tensor table;            // [V,H] Real
@@ -277,7 +283,7 @@ class Backend {
 
   // Fills dropout.masks for the step's epoch and window (base/random.hpp); nothing if it is empty.
   virtual void draw_dropout(const Dropout& dropout) = 0;
-
+  virtual void load_window(const WindowLoad&) = 0;
   virtual void embedding(const EmbeddingForward&) = 0;
   virtual void embedding_backward(const EmbeddingBackward&) = 0;
   virtual void stack(const StackForward&) = 0;

@@ -59,6 +59,8 @@ class Lanes {
   // Tokens predicted in one pass, over all lanes.
   std::int64_t predicted_tokens() const;
 
+  // Distinct words of the window that has most of them.
+  std::int64_t most_words() const;
   // Steps of a window: num_steps(), less in the last one of a split with Remainder::keep.
   int steps(int index) const;
 
@@ -69,14 +71,14 @@ class Lanes {
  private:
   // A window's tokens in one lane, [T+1]: its inputs and the last target.
   std::span<const std::int32_t> lane_text(int lane, int index) const;
-  void fill_rows(Window& window, int index) const;
+  void fill_words(std::vector<std::int32_t>& words, int index) const;
+  static void fill_rows(Window& window);
 
   std::span<const std::int32_t> tokens_;
   int lanes_;
   int num_steps_;
   std::int64_t lane_length_;
   int windows_;
-  std::size_t id_limit_;  // every token is below it
 };
 
 }  // namespace ptb

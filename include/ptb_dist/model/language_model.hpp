@@ -12,28 +12,12 @@
 #include <vector>
 
 #include "ptb_dist/backend/backend.hpp"
-#include "ptb_dist/data/lanes.hpp"
+#include "ptb_dist/model/batch.hpp"
 #include "ptb_dist/model/parameters.hpp"
 
 namespace ptb {
 
-// A window's tokens in device memory, at addresses that stay.
-struct Batch {
-  Batch() = default;
-  // For up to `max_steps` steps of `lanes` and up to `max_words` distinct words (0: evaluation).
-  Batch(Backend& backend, int max_steps, LaneSlice lanes, std::int64_t max_words);
-
-  void load(Backend& backend, const Window& window);
-
-  int num_steps = 0;                   // T of the loaded window
-  LaneSlice lanes;                     // B = lanes.count
-  std::int64_t word_count = 0;         // U of the loaded window
-  Tensor inputs, targets;              // [max_steps·B] i32, T·B of them loaded
-  Tensor words, row_begin, positions;  // [max_words], [max_words+1], [max_steps·B] i32
-  Tensor device_word_count;            // [1] i32: U where operations read it
-};
-
-// The embedding's gradient of the loaded window.
+// The embedding's gradient of the batch's loaded window.
 Rows embedding_rows(const Batch& batch, const Gradients& gradients);
 
 // h and c of every layer, for lanes that are computed together.
@@ -87,8 +71,9 @@ class LanguageModel {
 
   // Cross-entropy of a training window, summed over its positions, into `loss` ([1] f64); leaves in
   // the workspace what the backward pass needs, and in `state` the window's last h and c. The
-  // gradient is that of cross-entropy / global lanes. It is a segment of the batch, so a batch is
-  // always given with the same state, workspace and loss.
+  // gradient is that of cross-entropy / global lanes. The window is StepState's, and the batch has
+  // selected it. It is a segment of the batch, so a batch is always given with the same state,
+  // workspace and loss.
   void forward(const Batch& batch, RecurrentState& state, Workspace& workspace, const Tensor& loss);
 
   // The backward pass of the window that `forward` has just run, in the order in which it is to
@@ -96,7 +81,7 @@ class LanguageModel {
   std::vector<Segment> backward_segments(const Batch& batch, Workspace& workspace,
                                          Gradients& gradients);
 
-  // Cross-entropy of a window without dropout or gradient, for each of the given ranges of its
+  // Cross-entropy of such a window without dropout or gradient, for each of the given ranges of its
   // positions into an element of `losses` ([ranges] f64); the state moves on over the whole window.
   void evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                 std::span<const PositionRange> ranges, const Tensor& losses);

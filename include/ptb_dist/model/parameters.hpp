@@ -85,7 +85,7 @@ struct GradientPart {
 // embedding, one slab for the rest, in the order of the parameters.
 class Gradients {
  public:
-  // `max_rows`: capacity for distinct words, min(V, T·global lanes).
+  // `max_rows`: capacity for distinct words of a window.
   Gradients(Backend& backend, const ModelShape& shape, std::int64_t max_rows);
 
   const Tensor& rows() const { return rows_; }  // [max_rows,H]; the first U count

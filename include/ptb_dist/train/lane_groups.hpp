@@ -46,7 +46,6 @@ std::vector<LaneSlice> groups_of_rank(int lanes, int groups, int rank, int ranks
 // A group and what is its own.
 struct LaneGroup {
   LaneSlice lanes;
-  Window window{};
   Batch batch{};
   RecurrentState state{};
   Workspace* workspace = nullptr;  // shared by the groups of a rank that have as many lanes

@@ -24,7 +24,7 @@ struct Plan {
   std::int64_t train_tokens_per_epoch = 0;  // predicted
   std::int64_t parameters = 0;
   std::int64_t parameter_bytes = 0;
-  std::int64_t max_rows = 0;          // distinct words of a global window, at most
+  std::int64_t max_rows = 0;          // distinct words of the global window that has most
   std::int64_t all_reduce_bytes = 0;  // per window and rank, at most
   std::int64_t rank_bytes = 0;        // of the rank with the most lanes
   std::int64_t checkpoint_bytes = 0;  // of a file

@@ -31,6 +31,7 @@ class CpuBackend final : public Backend {
   bool done(const Event&) override { return true; }
 
   void draw_dropout(const Dropout& dropout) override;
+  void load_window(const WindowLoad&) override;
   void embedding(const EmbeddingForward&) override;
   void embedding_backward(const EmbeddingBackward&) override;
   void stack(const StackForward&) override;

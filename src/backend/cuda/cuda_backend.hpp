@@ -49,6 +49,7 @@ class CudaBackend final : public Backend {
   bool done(const Event& event) override;
 
   void draw_dropout(const Dropout& dropout) override;
+  void load_window(const WindowLoad&) override;
   void embedding(const EmbeddingForward&) override;
   void embedding_backward(const EmbeddingBackward&) override;
   void stack(const StackForward&) override;

@@ -30,6 +30,7 @@ struct Counters {
   // else. Those at whose end the device has no work left are drains as well.
   std::int64_t host_waits = 0;
   std::int64_t drains = 0;
+  std::int64_t uploads = 0;      // copies from the host
   std::int64_t kernels = 0;      // run, replayed ones too
   std::int64_t products = 0;     // matrix products run, replayed ones too
   double product_flops = 0;      // of those, 2·m·n·k each

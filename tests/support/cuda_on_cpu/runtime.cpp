@@ -195,6 +195,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   if (stream != nullptr && stream->capture != nullptr && kind != cudaMemcpyDeviceToDevice) {
     fail("copies of host memory inside a graph are not emulated");
   }
+  counters().uploads += kind == cudaMemcpyHostToDevice ? 1 : 0;
   enqueue(stream, kind == cudaMemcpyDeviceToDevice ? device_copy(to, from, bytes)
                                                    : host_copy(to, from, bytes));
   return cudaSuccess;

@@ -55,7 +55,8 @@ struct CountersAtExit {
                         << ", \"captures\": " << values.captures
                         << ", \"allocations\": " << values.allocations
                         << ", \"host_waits\": " << values.host_waits
-                        << ", \"drains\": " << values.drains << ", \"kernels\": " << values.kernels
+                        << ", \"drains\": " << values.drains << ", \"uploads\": " << values.uploads
+                        << ", \"kernels\": " << values.kernels
                         << ", \"products\": " << values.products
                         << ", \"product_flops\": " << values.product_flops
                         << ", \"collectives\": " << values.collectives << "}\n";
