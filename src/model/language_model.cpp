@@ -162,20 +162,23 @@ Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspac
 void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                              std::span<const PositionRange> ranges, const Tensor& losses) {
   backend_.prepare(parameters_.weights());
-  const StackActivations window = recur(batch, state, workspace);
-  const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
-  const std::int64_t H = parameters_.shape().hidden_size;
-  const Tensor hidden = window.outputs.back().view({N, H});
-  std::int64_t index = 0;
-  for (const PositionRange& range : ranges) {
-    backend_.softmax_loss(
-        {.hidden = hidden.slice(range.first, range.count),
-         .weights = parameters_.weights(),
-         .targets = batch.tensors.targets.view({N}).slice(range.first, range.count),
-         .gradient_scale = 0,
-         .logits = workspace.logits.slice(0, range.count),
-         .loss = losses.slice(index++, 1)});
-  }
+  // The last window of a split may be shorter, which makes another segment of it.
+  backend_.run_segment({.owner = &batch, .index = batch.num_steps}, [&] {
+    const StackActivations window = recur(batch, state, workspace);
+    const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
+    const std::int64_t H = parameters_.shape().hidden_size;
+    const Tensor hidden = window.outputs.back().view({N, H});
+    std::int64_t index = 0;
+    for (const PositionRange& range : ranges) {
+      backend_.softmax_loss(
+          {.hidden = hidden.slice(range.first, range.count),
+           .weights = parameters_.weights(),
+           .targets = batch.tensors.targets.view({N}).slice(range.first, range.count),
+           .gradient_scale = 0,
+           .logits = workspace.logits.slice(0, range.count),
+           .loss = losses.slice(index++, 1)});
+    }
+  });
 }
 
 }  // namespace ptb

@@ -7,6 +7,7 @@ The program has the CPU backend too, which its curves are compared with.
 """
 
 import json
+import math
 import re
 
 import program
@@ -28,9 +29,11 @@ def kernels_per_window(layers, steps):
 
 
 def products_per_window(layers, steps):
-    """Of a layer: x·Wx, and h·Wh at each step; d_z·Whᵀ at each step but the first, d_z·Wxᵀ, and two
-    for the kernel's gradient. The softmax: one forward, two backward."""
-    return layers * ((1 + steps) + (steps - 1 + 1) + 2) + 3
+    """Of a layer: h·Wh at each step, d_z·Whᵀ at each step but the first, and two for the kernel's
+    gradient; x·Wx and d_z·Wxᵀ, of the lowest layer at once, of the others in pieces of five steps.
+    The softmax: one forward, two backward."""
+    pieces = 1 + (layers - 1) * math.ceil(steps / 5)
+    return layers * (steps + (steps - 1) + 2) + 2 * pieces + 3
 
 
 def product_flops_per_window(layers, steps, lanes, hidden, words):

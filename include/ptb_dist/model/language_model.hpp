@@ -82,7 +82,8 @@ class LanguageModel {
                                          Gradients& gradients);
 
   // Cross-entropy of such a window without dropout or gradient, for each of the given ranges of its
-  // positions into an element of `losses` ([ranges] f64); the state moves on over the whole window.
+  // positions into an element of `losses` ([ranges] f64); the state moves on over the whole window. It
+  // is a segment of the batch for each length of window, always given with the same of all these.
   void evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                 std::span<const PositionRange> ranges, const Tensor& losses);
 

@@ -16,21 +16,28 @@ Precision precision_of(const std::string& name) {
                                 .remedy = "use --precision fp32, tf32 or bf16"});
 }
 
+std::vector<Queue> make_queues(std::size_t count, Precision precision, int generation,
+                               const WeightCopies& copies) {
+  std::vector<Queue> queues;
+  for (std::size_t k = 0; k < count; ++k) queues.emplace_back(precision, generation, copies);
+  return queues;
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(Device device, Precision precision, bool captures_segments)
     : device_(std::move(device)),
       captures_segments_(captures_segments),
-      stream_(make_stream()),
-      staging_(stream_.get()),
-      products_(precision, device_.generation, stream_.get()),
+      copies_(precision),
+      queues_(make_queues(kQueues, precision, device_.generation, copies_)),
+      staging_(stream()),
       step_(allocate_device(sizeof(StepState), "the state of a step")),
       host_copies_(events_) {
   set_step({});
 }
 
 std::string CudaBackend::identity() const {
-  return fmt::format("cuda, {}, {}", device_.description, products_.description());
+  return fmt::format("cuda, {}, {}", device_.description, queues_.front().products().description());
 }
 
 Tensor CudaBackend::allocate(ElementType type, Shape shape) {
@@ -52,22 +59,21 @@ void CudaBackend::download(const Tensor& from, std::span<std::byte> to) {
 
 Arrival CudaBackend::begin_download(const Tensor& from) {
   const std::shared_ptr<std::byte> values = arrivals_.take(from.bytes());
-  check(cudaMemcpyAsync(values.get(), from.raw(), from.bytes(), cudaMemcpyDeviceToHost,
-                        stream_.get()));
+  check(cudaMemcpyAsync(values.get(), from.raw(), from.bytes(), cudaMemcpyDeviceToHost, stream()));
   return {.values = values, .event = record()};
 }
 
 void CudaBackend::set_zero(const Tensor& tensor) {
-  if (!tensor.empty()) check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream_.get()));
+  if (!tensor.empty()) check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream()));
 }
 
 // The embedding is copied row by row, not multiplied.
 void CudaBackend::prepare(const Weights& weights) {
   for (const Weights::Layer& layer : weights.layers) {
-    products_.keep_copy(layer.kernel.data<float>(), layer.kernel.elements(), weights.version);
+    copies_.renew(layer.kernel.data<float>(), layer.kernel.elements(), weights.version, stream());
   }
-  products_.keep_copy(weights.softmax_weight.data<float>(), weights.softmax_weight.elements(),
-                      weights.version);
+  copies_.renew(weights.softmax_weight.data<float>(), weights.softmax_weight.elements(),
+                weights.version, stream());
 }
 
 void CudaBackend::set_step(const StepState& step) {
@@ -82,25 +88,25 @@ void CudaBackend::run_segment(SegmentKey key, const std::function<void()>& segme
     return;
   }
   if (known.graph == nullptr) known.graph = capture(segment);
-  check(cudaGraphLaunch(known.graph.get(), stream_.get()));
+  check(cudaGraphLaunch(known.graph.get(), stream()));
 }
 
 GraphExec CudaBackend::capture(const std::function<void()>& segment) {
   cudaGraph_t graph = nullptr;
-  check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
+  check(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
   segment();
-  check(cudaStreamEndCapture(stream_.get(), &graph));
+  check(cudaStreamEndCapture(stream(), &graph));
   const Graph owner(graph);
   cudaGraphExec_t exec = nullptr;
   check(cudaGraphInstantiate(&exec, graph, 0));
   return GraphExec(exec);
 }
 
-Event CudaBackend::record() { return events_.record(stream_.get()); }
+Event CudaBackend::record() { return events_.record(stream()); }
 
 void CudaBackend::wait(const Event& event) {
   if (event == nullptr) return;
-  check(cudaStreamWaitEvent(stream_.get(), EventPool::handle(event), 0));
+  check(cudaStreamWaitEvent(stream(), EventPool::handle(event), 0));
 }
 
 bool CudaBackend::done(const Event& event) {
@@ -111,10 +117,12 @@ bool CudaBackend::done(const Event& event) {
   return true;
 }
 
-void CudaBackend::copy(const float* from, std::int64_t elements, float* to) {
-  if (elements == 0) return;
-  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(elements) * sizeof(float),
-                        cudaMemcpyDeviceToDevice, stream_.get()));
+void CudaBackend::fork() {
+  for (std::size_t k = 1; k < kQueues; ++k) queue(k).wait_for(queue(0));
+}
+
+void CudaBackend::join() {
+  for (std::size_t k = 1; k < kQueues; ++k) queue(0).wait_for(queue(k));
 }
 
 }  // namespace ptb::cuda

@@ -1,19 +1,23 @@
 // The backend of one GPU, in a namespace of its own since the CPU's parts have the same names. Work is
-// enqueued on one stream, in call order; real_type() is f32 in every precision. One file per
+// enqueued in call order; real_type() is f32 in every precision. One file per
 // operation group, as in backend/cpu: dropout, embedding, stack, softmax, optimizer.
 //
-// Deterministic: no atomic additions, every sum in an order that its shape fixes; cuBLAS gets one
-// stream and a workspace of its own. Nothing that changes from step to step is an argument of a
+// An operation may use several streams, layers and products that do not depend on each other side by
+// side; it begins and ends on the first, which gives the order between operations.
+//
+// Deterministic: no atomic additions, every sum in an order that its shape fixes; each stream has a
+// cuBLAS with a workspace of its own. Nothing that changes from step to step is an argument of a
 // kernel, so a segment that was captured once is replayed.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "backend/cuda/device.hpp"
 #include "backend/cuda/handles.hpp"
 #include "backend/cuda/host_copies.hpp"
-#include "backend/cuda/products.hpp"
+#include "backend/cuda/queue.hpp"
 #include "backend/cuda/scratch.hpp"
 #include "backend/cuda/staging.hpp"
 #include "ptb_dist/backend/backend.hpp"
@@ -67,19 +71,27 @@ class CudaBackend final : public Backend {
     bool has_run = false;
     GraphExec graph{};
   };
+  // Work that is enqueued at one time: two layers, or two products and a sum.
+  static constexpr std::size_t kQueues = 3;
+
+  cudaStream_t stream() const { return queues_.front().stream(); }
+  Queue& queue(std::size_t index) { return queues_[index % kQueues]; }
+  // All others wait for the first; the first waits for all others.
+  void fork();
+  void join();
   // out[k] = Σ over rows of x [rows, columns], in double, in an order fixed by the shape.
-  void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, float* out);
-  void copy(const float* from, std::int64_t elements, float* to);
+  void sum_rows(const float* x, std::int64_t rows, std::int64_t columns, float* out,
+                cudaStream_t stream);
   GraphExec capture(const std::function<void()>& segment);
 
   Device device_;
   bool captures_segments_;
-  Stream stream_;
+  WeightCopies copies_;
+  std::vector<Queue> queues_;
   Staging staging_;
   ArrivalPool arrivals_;
-  Products products_;
   std::shared_ptr<std::byte> step_;  // StepState
-  Scratch d_h_, d_c_;                // [B,H] each, of the step that the recurrence has in hand
+  Scratch d_h_, d_c_;                // [L,B,H] each, of the step that a layer has in hand
   Scratch row_losses_;               // [N] f64
   Scratch square_sums_;              // [blocks] f64
   std::map<SegmentKey, CapturedSegment> segments_;

@@ -49,7 +49,7 @@ void CudaBackend::draw_dropout(const Dropout& dropout) {
   const MaskShape window{.T = shape[1], .B = shape[2], .H = shape[3]};
   const std::int64_t rows = shape[0] * window.T * window.B;
   const std::int64_t quads = rows * ((window.H + 3) / 4);
-  launch(keep_masks, {blocks_of(quads, kThreads), kThreads, stream_.get()},
+  launch(keep_masks, {blocks_of(quads, kThreads), kThreads, stream()},
          reinterpret_cast<const StepState*>(step_.get()), dropout.seed, dropout.first_lane,
          keep_threshold(dropout.keep_prob), window, rows, dropout.masks.data<std::uint8_t>());
 }

@@ -48,7 +48,7 @@ const std::uint8_t* masks_of(const Dropout& dropout) {
 
 void CudaBackend::embedding(const EmbeddingForward& op) {
   const auto positions = static_cast<unsigned>(op.ids.elements());
-  launch(look_up, {positions, kThreads, stream_.get()}, op.table.data<float>(),
+  launch(look_up, {positions, kThreads, stream()}, op.table.data<float>(),
          op.ids.data<std::int32_t>(), masks_of(op.dropout),
          static_cast<float>(1.0 / op.dropout.keep_prob), op.table.shape()[1], op.out.data<float>());
 }
@@ -57,7 +57,7 @@ void CudaBackend::embedding_backward(const EmbeddingBackward& op) {
   const Tensor& packed = op.rows.packed;
   // There is a row for each pair of neighbours in row_begin, and no more of the gradient.
   const std::int64_t rows = std::min(packed.shape()[0], op.row_begin.elements() - 1);
-  launch(sum_words, {static_cast<unsigned>(rows), kThreads, stream_.get()}, op.d_out.data<float>(),
+  launch(sum_words, {static_cast<unsigned>(rows), kThreads, stream()}, op.d_out.data<float>(),
          op.row_begin.data<std::int32_t>(), op.positions.data<std::int32_t>(),
          op.rows.count.data<std::int32_t>(), masks_of(op.dropout),
          static_cast<float>(1.0 / op.dropout.keep_prob), packed.shape()[1], packed.data<float>());

@@ -149,7 +149,7 @@ void add_on(cudaStream_t stream, void* to, const void* from, std::int64_t elemen
 void CudaBackend::add(const Addition& op) {
   require(op.to.type() == op.from.type() && op.to.elements() == op.from.elements(),
           "what is added has the same type and size");
-  add_on(stream_.get(), op.to.raw(), op.from.raw(), op.to.elements(), op.to.type());
+  add_on(stream(), op.to.raw(), op.from.raw(), op.to.elements(), op.to.type());
 }
 
 void CudaBackend::gradient_norm(const GradientNorm& op) {
@@ -157,8 +157,8 @@ void CudaBackend::gradient_norm(const GradientNorm& op) {
   const unsigned row_blocks = blocks_of(op.gradient.embedding.packed.elements(), kNormBlock);
   const unsigned blocks = row_blocks + blocks_of(g.dense_elements, kNormBlock);
   double* const sums = square_sums_.get<double>(blocks);
-  launch(sum_squares, {blocks, kReduceThreads, stream_.get()}, g, row_blocks, sums);
-  launch(root_of_sum, {1, kReduceThreads, stream_.get()}, sums, blocks, op.norm.data<double>());
+  launch(sum_squares, {blocks, kReduceThreads, stream()}, g, row_blocks, sums);
+  launch(root_of_sum, {1, kReduceThreads, stream()}, sums, blocks, op.norm.data<double>());
 }
 
 void CudaBackend::clip_step(const ClipStep& op) {
@@ -171,10 +171,10 @@ void CudaBackend::clip_step(const ClipStep& op) {
   const auto rows = static_cast<unsigned>(op.gradient.embedding.packed.shape()[0]);
   const unsigned blocks = blocks_of(g.dense_elements, kStepThreads * kStepWidth);
   float* const dense = op.dense.data<float>();
-  launch(step_rows, {rows, kStepThreads, stream_.get()}, s, g, op.embedding.data<float>());
-  launch(step_dense, {blocks, kStepThreads, stream_.get()}, s, g.dense, g.dense_elements,
+  launch(step_rows, {rows, kStepThreads, stream()}, s, g, op.embedding.data<float>());
+  launch(step_dense, {blocks, kStepThreads, stream()}, s, g.dense, g.dense_elements,
          is_aligned(g.dense) && is_aligned(dense), dense);
-  launch(remember_failure, {1, 1, stream_.get()}, s);
+  launch(remember_failure, {1, 1, stream()}, s);
 }
 
 }  // namespace ptb::cuda

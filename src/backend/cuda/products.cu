@@ -56,11 +56,40 @@ const char* name_of(Precision precision) {
   return "";
 }
 
+void convert(const float* from, std::int64_t elements, void* to, cudaStream_t stream) {
+  launch(to_bf16, {blocks_of(elements, kThreads), kThreads, stream}, from, elements,
+         static_cast<__nv_bfloat16*>(to));
+}
+
 }  // namespace
 
-Products::Products(Precision precision, int generation, cudaStream_t stream)
+void WeightCopies::renew(const float* weights, std::int64_t elements, std::uint64_t version,
+                         cudaStream_t stream) {
+  if (precision_ != Precision::bf16) return;
+  Copy& copy = copies_[weights];
+  if (copy.version == version && copy.elements == elements) return;
+  if (copy.elements != elements) {
+    copy.values = allocate_device(static_cast<std::size_t>(elements) * sizeof(__nv_bfloat16),
+                                  "the bf16 copy of weights");
+    copy.elements = elements;
+  }
+  copy.version = version;
+  convert(weights, elements, copy.values.get(), stream);
+}
+
+const void* WeightCopies::find(const float* weights) const {
+  auto after = copies_.upper_bound(weights);
+  if (after == copies_.begin()) return nullptr;
+  const auto& [begin, copy] = *--after;
+  if (weights >= begin + copy.elements) return nullptr;
+  return reinterpret_cast<const __nv_bfloat16*>(copy.values.get()) + (weights - begin);
+}
+
+Products::Products(Precision precision, int generation, cudaStream_t stream,
+                   const WeightCopies& copies)
     : precision_(precision),
       stream_(stream),
+      copies_(copies),
       cublas_(make_cublas(stream)),
       workspace_(allocate_device(workspace_bytes(generation), "the workspace of cuBLAS")) {
   check(cublasSetWorkspace(cublas_.get(), workspace_.get(), workspace_bytes(generation)));
@@ -88,36 +117,11 @@ void Products::multiply(const MatrixView& a, const MatrixView& b, float* c, Into
 
 const void* Products::operand(const MatrixView& matrix, Scratch& scratch) {
   if (precision_ != Precision::bf16) return matrix.data;
-  // Part of a matrix that is kept: a kernel's rows of x or of h.
-  auto after = copies_.upper_bound(matrix.data);
-  if (after != copies_.begin()) {
-    const auto& [begin, copy] = *--after;
-    if (matrix.data < begin + copy.elements) {
-      return reinterpret_cast<const __nv_bfloat16*>(copy.values.get()) + (matrix.data - begin);
-    }
-  }
+  if (const void* kept = copies_.find(matrix.data); kept != nullptr) return kept;
   const std::int64_t elements = matrix.rows * matrix.columns;
   auto* const values = scratch.get<__nv_bfloat16>(static_cast<std::size_t>(elements));
-  convert(matrix.data, elements, values);
+  convert(matrix.data, elements, values, stream_);
   return values;
-}
-
-void Products::keep_copy(const float* weights, std::int64_t elements, std::uint64_t version) {
-  if (precision_ != Precision::bf16) return;
-  Copy& copy = copies_[weights];
-  if (copy.version == version && copy.elements == elements) return;
-  if (copy.elements != elements) {
-    copy.values = allocate_device(static_cast<std::size_t>(elements) * sizeof(__nv_bfloat16),
-                                  "the bf16 copy of weights");
-    copy.elements = elements;
-  }
-  copy.version = version;
-  convert(weights, elements, copy.values.get());
-}
-
-void Products::convert(const float* from, std::int64_t elements, void* to) {
-  launch(to_bf16, {blocks_of(elements, kThreads), kThreads, stream_}, from, elements,
-         static_cast<__nv_bfloat16*>(to));
 }
 
 std::string Products::description() const {

@@ -1,4 +1,4 @@
-// Matrix products on the device, by cuBLAS. All are enqueued on one stream.
+// Matrix products on the device, by cuBLAS.
 //
 // fp32 asks for cuBLAS' pedantic arithmetic, so that no setting of the environment turns it into
 // TF32; tf32 rounds the inputs to 10 bits of mantissa in the tensor cores; bf16 multiplies bfloat16
@@ -28,21 +28,16 @@ struct MatrixView {
   MatrixView transpose() const { return {data, columns, rows, !transposed}; }
 };
 
-class Products {
+// The bf16 copies of weights, which products read in their place. In other precisions none is made.
+class WeightCopies {
  public:
-  // `generation` of the device (device.hpp): how much memory cuBLAS wants to itself.
-  Products(Precision precision, int generation, cudaStream_t stream);
+  explicit WeightCopies(Precision precision) : precision_(precision) {}
 
-  // c = a·b, or c += a·b; c is row-major [a.rows, b.columns] f32. Any extent may be 0.
-  enum class Into { overwrite, add };
-  void multiply(const MatrixView& a, const MatrixView& b, float* c, Into into = Into::overwrite);
-
-  // bf16: renews the copy of `elements` values at `weights` that products then read in their place.
-  // Nothing in other precisions, or for a version that is there already.
-  void keep_copy(const float* weights, std::int64_t elements, std::uint64_t version);
-
-  // "tf32, cuBLAS 13.1.0"
-  std::string description() const;
+  // Enqueues the copy of `elements` values at `weights`, unless there is one of this version.
+  void renew(const float* weights, std::int64_t elements, std::uint64_t version,
+             cudaStream_t stream);
+  // [elements] bf16 of a matrix that lies within one that has a copy, or null.
+  const void* find(const float* weights) const;
 
  private:
   struct Copy {
@@ -51,17 +46,35 @@ class Products {
     std::uint64_t version = 0;
   };
 
+  Precision precision_;
+  std::map<const float*, Copy> copies_;  // by the address of what they are copies of
+};
+
+// All are enqueued on one stream.
+class Products {
+ public:
+  // `generation` of the device (device.hpp): how much memory cuBLAS wants to itself. `copies` outlive
+  // this.
+  Products(Precision precision, int generation, cudaStream_t stream, const WeightCopies& copies);
+
+  // c = a·b, or c += a·b; c is row-major [a.rows, b.columns] f32. Any extent may be 0.
+  enum class Into { overwrite, add };
+  void multiply(const MatrixView& a, const MatrixView& b, float* c, Into into = Into::overwrite);
+
+  // "tf32, cuBLAS 13.1.0"
+  std::string description() const;
+
+ private:
   // The values of a matrix in the precision that products multiply, and its copy if it has to be
   // made for this product alone.
   const void* operand(const MatrixView& matrix, Scratch& scratch);
-  void convert(const float* from, std::int64_t elements, void* to);
 
   Precision precision_;
   cudaStream_t stream_;
+  const WeightCopies& copies_;
   CublasHandle cublas_;
   std::shared_ptr<std::byte> workspace_;  // cuBLAS' own, so that it allocates nothing in a graph
   Scratch left_, right_;                  // bf16 copies of the operands of one product
-  std::map<const float*, Copy> copies_;   // of weights, by their address
 };
 
 }  // namespace ptb::cuda

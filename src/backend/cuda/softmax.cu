@@ -87,24 +87,29 @@ void CudaBackend::softmax_loss(const SoftmaxLoss& op) {
   const std::int64_t N = op.hidden.shape()[0];
   const std::int64_t V = op.weights.softmax_weight.shape()[1];
   double* const losses = row_losses_.get<double>(static_cast<std::size_t>(N));
-  products_.multiply(matrix(op.hidden), matrix(op.weights.softmax_weight), op.logits.data<float>());
-  launch(softmax_rows, {static_cast<unsigned>(N), kReduceThreads, stream_.get()},
+  queue(0).products().multiply(matrix(op.hidden), matrix(op.weights.softmax_weight),
+                               op.logits.data<float>());
+  launch(softmax_rows, {static_cast<unsigned>(N), kReduceThreads, stream()},
          op.logits.data<float>(), op.weights.softmax_bias.data<float>(),
          op.targets.data<std::int32_t>(), V, static_cast<float>(op.gradient_scale), losses);
-  launch(sum_up, {1, kReduceThreads, stream_.get()}, losses, N, op.loss.data<double>());
+  launch(sum_up, {1, kReduceThreads, stream()}, losses, N, op.loss.data<double>());
 }
 
 void CudaBackend::softmax_backward(const SoftmaxBackward& op) {
   const MatrixView d_logits = matrix(op.d_logits);
-  products_.multiply(d_logits, matrix(op.weights.softmax_weight).transpose(),
-                     op.d_hidden.data<float>());
-  products_.multiply(matrix(op.hidden).transpose(), d_logits, op.d_weight.data<float>());
-  sum_rows(d_logits.data, d_logits.rows, d_logits.columns, op.d_bias.data<float>());
+  fork();
+  queue(0).products().multiply(d_logits, matrix(op.weights.softmax_weight).transpose(),
+                               op.d_hidden.data<float>());
+  queue(1).products().multiply(matrix(op.hidden).transpose(), d_logits, op.d_weight.data<float>());
+  sum_rows(d_logits.data, d_logits.rows, d_logits.columns, op.d_bias.data<float>(),
+           queue(2).stream());
+  join();
 }
 
-void CudaBackend::sum_rows(const float* x, std::int64_t rows, std::int64_t columns, float* out) {
-  launch(sum_columns, {blocks_of(columns, kColumns), dim3(kColumns, kRowsAtOnce), stream_.get()}, x,
-         rows, columns, out);
+void CudaBackend::sum_rows(const float* x, std::int64_t rows, std::int64_t columns, float* out,
+                           cudaStream_t stream) {
+  launch(sum_columns, {blocks_of(columns, kColumns), dim3(kColumns, kRowsAtOnce), stream}, x, rows,
+         columns, out);
 }
 
 }  // namespace ptb::cuda

@@ -1,6 +1,13 @@
-// The recurrent stack. What does not depend on the step before is one product over the whole
-// window: the inputs' share of the gates forward, the inputs' and the weights' gradients backward.
-// Inside the recurrence remain h·Wh and d_z·Whᵀ, each followed by one kernel over the cells.
+// The recurrent stack. What does not depend on the step before is taken out of the recurrence, as
+// products over many steps: the inputs' share of the gates forward, the inputs' and the weights'
+// gradients backward. Inside remain h·Wh and d_z·Whᵀ, each followed by one kernel over the cells.
+//
+// These are small and wait for each other, so layers run side by side, each on a queue of its own: a
+// layer begins with the first steps of a window as soon as the layer before is through with them,
+// which goes on with the next ones.
+#include <algorithm>
+#include <vector>
+
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/backend/cell_math.hpp"
@@ -120,68 +127,143 @@ const Tensor& input_of(const StackActivations& a, std::size_t layer) {
   return layer == 0 ? a.input : a.outputs[layer - 1];
 }
 
+// Steps first .. first + count - 1 of a window, which one layer passes on to the next at a time.
+struct Piece {
+  std::int64_t first = 0, count = 0;
+};
+
+// With shorter pieces the next layer begins sooner; with longer ones the products between layers read
+// the weights less often. Windows of 20 and 35 steps have 4 and 7.
+constexpr std::int64_t kPiece = 5;
+
+std::vector<Piece> pieces_of(std::int64_t steps) {
+  std::vector<Piece> pieces;
+  for (std::int64_t first = 0; first < steps; first += kPiece) {
+    pieces.push_back({first, std::min(kPiece, steps - first)});
+  }
+  return pieces;
+}
+
+MatrixView rows_of(const Tensor& x, const Piece& piece) {
+  return rows_of(x.slice(piece.first, piece.count));
+}
+
+void copy(const float* from, std::int64_t elements, float* to, const Queue& queue) {
+  if (elements == 0) return;
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(elements) * sizeof(float),
+                        cudaMemcpyDeviceToDevice, queue.stream()));
+}
+
+// Step t of layer l, whose gates hold the inputs' share.
+void step_forward(const StackForward& op, std::size_t l, std::int64_t t, Queue& queue) {
+  const StackActivations& a = op.activations;
+  const std::int64_t H = a.input.shape()[2];
+  const std::int64_t cells = a.input.shape()[1] * H;  // of one step: B·H
+  const std::uint8_t* masks = masks_of(op.dropout, l);
+  // Without dropout a layer's output may be its hidden state.
+  const bool has_output = a.outputs[l].raw() != entry(a.hidden[l], 1);
+  queue.products().multiply(step_of(a.hidden[l], t),
+                            split_kernel(op.weights.layers[l].kernel).recurrent,
+                            entry(a.gates[l], t), Products::Into::add);
+  launch(forward_step, {blocks_of(cells, kThreads), kThreads, queue.stream()},
+         ForwardStep{.gates = entry(a.gates[l], t),
+                     .bias = op.weights.layers[l].bias.data<float>(),
+                     .c_before = entry(a.cell[l], t),
+                     .c = entry(a.cell[l], t + 1),
+                     .h = entry(a.hidden[l], t + 1),
+                     .masks = masks == nullptr ? nullptr : masks + t * cells,
+                     .out = has_output ? entry(a.outputs[l], t) : nullptr},
+         cells, H, static_cast<float>(op.cell.forget_bias),
+         static_cast<float>(1.0 / op.dropout.keep_prob));
+}
+
+// Step t of layer l, and what it gives back to the step before: d_h, d_c [B,H] of the layer.
+void step_backward(const StackBackward& op, std::size_t l, std::int64_t t, float* d_h, float* d_c,
+                   Queue& queue) {
+  const StackActivations& a = op.activations;
+  const std::int64_t T = a.input.shape()[0], H = a.input.shape()[2];
+  const std::int64_t cells = a.input.shape()[1] * H;
+  const std::uint8_t* masks = masks_of(op.dropout, l);
+  launch(backward_step, {blocks_of(cells, kThreads), kThreads, queue.stream()},
+         BackwardStep{.gates = entry(a.gates[l], t),
+                      .c_before = entry(a.cell[l], t),
+                      .c = entry(a.cell[l], t + 1),
+                      .d_out = entry(op.d_io, t),
+                      .masks = masks == nullptr ? nullptr : masks + t * cells,
+                      .d_h = d_h,
+                      .d_c = d_c},
+         t == T - 1, cells, H, static_cast<float>(1.0 / op.dropout.keep_prob));
+  if (t == 0) return;  // gradients stop at the window's beginning
+  queue.products().multiply(step_of(a.gates[l], t),
+                            split_kernel(op.weights.layers[l].kernel).recurrent.transpose(), d_h);
+}
+
 }  // namespace
 
 void CudaBackend::stack(const StackForward& op) {
   StackActivations& a = op.activations;
-  const std::int64_t T = a.input.shape()[0], H = a.input.shape()[2];
-  const std::int64_t cells = a.input.shape()[1] * H;  // of one step: B·H
-  const auto forget_bias = static_cast<float>(op.cell.forget_bias);
-  const auto scale = static_cast<float>(1.0 / op.dropout.keep_prob);
-  for (std::size_t l = 0; l < op.weights.layers.size(); ++l) {
-    const LayerKernel kernel = split_kernel(op.weights.layers[l].kernel);
-    const std::uint8_t* masks = masks_of(op.dropout, l);
-    float* const h_state = op.h[static_cast<std::int64_t>(l)].data<float>();
-    float* const c_state = op.c[static_cast<std::int64_t>(l)].data<float>();
-    // Without dropout a layer's output may be its hidden state.
-    const bool has_output = a.outputs[l].raw() != entry(a.hidden[l], 1);
-
-    products_.multiply(rows_of(input_of(a, l)), kernel.input, a.gates[l].data<float>());
-    copy(h_state, cells, entry(a.hidden[l], 0));
-    copy(c_state, cells, entry(a.cell[l], 0));
-    for (std::int64_t t = 0; t < T; ++t) {
-      products_.multiply(step_of(a.hidden[l], t), kernel.recurrent, entry(a.gates[l], t),
-                         Products::Into::add);
-      launch(forward_step, {blocks_of(cells, kThreads), kThreads, stream_.get()},
-             ForwardStep{.gates = entry(a.gates[l], t),
-                         .bias = op.weights.layers[l].bias.data<float>(),
-                         .c_before = entry(a.cell[l], t),
-                         .c = entry(a.cell[l], t + 1),
-                         .h = entry(a.hidden[l], t + 1),
-                         .masks = masks == nullptr ? nullptr : masks + t * cells,
-                         .out = has_output ? entry(a.outputs[l], t) : nullptr},
-             cells, H, forget_bias, scale);
-    }
-    copy(entry(a.hidden[l], T), cells, h_state);
-    copy(entry(a.cell[l], T), cells, c_state);
+  const std::int64_t T = a.input.shape()[0];
+  const std::int64_t cells = a.input.shape()[1] * a.input.shape()[2];
+  const std::size_t layers = op.weights.layers.size();
+  const auto state = [](const Tensor& of_layers, std::size_t l) {
+    return of_layers[static_cast<std::int64_t>(l)].data<float>();
+  };
+  const auto multiply_input = [&](std::size_t l, const Piece& piece) {
+    queue(l).products().multiply(rows_of(input_of(a, l), piece),
+                                 split_kernel(op.weights.layers[l].kernel).input,
+                                 entry(a.gates[l], piece.first));
+  };
+  fork();
+  for (std::size_t l = 0; l < layers; ++l) {
+    copy(state(op.h, l), cells, entry(a.hidden[l], 0), queue(l));
+    copy(state(op.c, l), cells, entry(a.cell[l], 0), queue(l));
   }
+  multiply_input(0, {0, T});  // is all there
+  for (const Piece& piece : pieces_of(T)) {
+    for (std::size_t l = 0; l < layers; ++l) {
+      if (l > 0) {
+        queue(l).wait_for(queue(l - 1));
+        multiply_input(l, piece);
+      }
+      for (std::int64_t t = piece.first; t < piece.first + piece.count; ++t) {
+        step_forward(op, l, t, queue(l));
+      }
+    }
+  }
+  for (std::size_t l = 0; l < layers; ++l) {
+    copy(entry(a.hidden[l], T), cells, state(op.h, l), queue(l));
+    copy(entry(a.cell[l], T), cells, state(op.c, l), queue(l));
+  }
+  join();
 }
 
 void CudaBackend::stack_backward(const StackBackward& op) {
   StackActivations& a = op.activations;
-  const std::int64_t T = a.input.shape()[0], H = a.input.shape()[2];
-  const std::int64_t cells = a.input.shape()[1] * H;
-  const auto scale = static_cast<float>(1.0 / op.dropout.keep_prob);
-  float* const d_h = d_h_.get<float>(static_cast<std::size_t>(cells));
-  float* const d_c = d_c_.get<float>(static_cast<std::size_t>(cells));
-  for (std::size_t l = op.weights.layers.size(); l-- > 0;) {
-    const LayerKernel kernel = split_kernel(op.weights.layers[l].kernel);
-    const std::uint8_t* masks = masks_of(op.dropout, l);
-    for (std::int64_t t = T - 1; t >= 0; --t) {
-      launch(backward_step, {blocks_of(cells, kThreads), kThreads, stream_.get()},
-             BackwardStep{.gates = entry(a.gates[l], t),
-                          .c_before = entry(a.cell[l], t),
-                          .c = entry(a.cell[l], t + 1),
-                          .d_out = entry(op.d_io, t),
-                          .masks = masks == nullptr ? nullptr : masks + t * cells,
-                          .d_h = d_h,
-                          .d_c = d_c},
-             t == T - 1, cells, H, scale);
-      if (t == 0) break;  // gradients stop at the window's beginning
-      products_.multiply(step_of(a.gates[l], t), kernel.recurrent.transpose(), d_h);
+  const std::int64_t T = a.input.shape()[0];
+  const std::int64_t cells = a.input.shape()[1] * a.input.shape()[2];
+  const std::size_t layers = op.weights.layers.size();
+  float* const d_h = d_h_.get<float>(layers * static_cast<std::size_t>(cells));
+  float* const d_c = d_c_.get<float>(layers * static_cast<std::size_t>(cells));
+  const auto multiply_input = [&](std::size_t l, const Piece& piece) {
+    queue(l).products().multiply(rows_of(a.gates[l], piece),
+                                 split_kernel(op.weights.layers[l].kernel).input.transpose(),
+                                 entry(op.d_io, piece.first));
+  };
+  std::vector<Piece> pieces = pieces_of(T);
+  std::reverse(pieces.begin(), pieces.end());
+  fork();
+  for (const Piece& piece : pieces) {
+    for (std::size_t l = layers; l-- > 0;) {
+      if (l + 1 < layers) queue(l).wait_for(queue(l + 1));
+      const std::int64_t own = static_cast<std::int64_t>(l) * cells;
+      for (std::int64_t t = piece.first + piece.count; t-- > piece.first;) {
+        step_backward(op, l, t, d_h + own, d_c + own, queue(l));
+      }
+      if (l > 0) multiply_input(l, piece);
     }
-    products_.multiply(rows_of(a.gates[l]), kernel.input.transpose(), op.d_io.data<float>());
   }
+  multiply_input(0, {0, T});  // nobody waits for a part of it
+  join();
 }
 
 void CudaBackend::layer_weight_gradient(const LayerWeightGradient& op) {
@@ -192,9 +274,11 @@ void CudaBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   MatrixView h_before = rows_of(a.hidden[l]);
   h_before.rows = d_z.rows;  // entries 0 .. T-1 of T+1
   float* const d_kernel = op.d_kernel.data<float>();
-  products_.multiply(rows_of(input_of(a, l)).transpose(), d_z, d_kernel);
-  products_.multiply(h_before.transpose(), d_z, d_kernel + H * d_z.columns);
-  sum_rows(d_z.data, d_z.rows, d_z.columns, op.d_bias.data<float>());
+  fork();
+  queue(0).products().multiply(rows_of(input_of(a, l)).transpose(), d_z, d_kernel);
+  queue(1).products().multiply(h_before.transpose(), d_z, d_kernel + H * d_z.columns);
+  sum_rows(d_z.data, d_z.rows, d_z.columns, op.d_bias.data<float>(), queue(2).stream());
+  join();
 }
 
 }  // namespace ptb::cuda

@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void CudaBackend::load_window(const WindowLoad& op) {
   const std::int64_t n = op.to.elements();
-  launch(copy_row, {blocks_of(n, kThreads), kThreads, stream_.get()},
+  launch(copy_row, {blocks_of(n, kThreads), kThreads, stream()},
          reinterpret_cast<const StepState*>(step_.get()), op.table.data<std::int32_t>(), n,
          op.to.data<std::int32_t>());
 }
