@@ -15,6 +15,7 @@
 #include "support/cuda_on_cpu/race.hpp"
 #include "support/cuda_on_cpu/sanitizer.hpp"
 #include "support/cuda_on_cpu/settings.hpp"
+#include "support/cuda_on_cpu/traffic.hpp"
 
 namespace ptb::cuda_on_cpu {
 
@@ -364,6 +365,7 @@ const Kernel* find_kernel(const void* function) {
 
 void run_grid(GridCall& call) {
   ++counters().kernels;
+  count_launch(call.kernel.launched_at);
   Dice dice(++grids_run);
   place.block_extent = call.block;
   const std::size_t blocks = std::size_t{call.grid.x} * call.grid.y * call.grid.z;
@@ -374,6 +376,7 @@ void run_grid(GridCall& call) {
   for (std::size_t k = 0; k < blocks; ++k) {
     const std::size_t b = (first + k * stride) % blocks;
     running.block = static_cast<std::uint32_t>(b);
+    count_block();
     place.block = {static_cast<unsigned>(b % call.grid.x),
                    static_cast<unsigned>(b / call.grid.x % call.grid.y),
                    static_cast<unsigned>(b / (std::size_t{call.grid.x} * call.grid.y))};

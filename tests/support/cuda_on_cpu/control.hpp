@@ -21,6 +21,23 @@
 
 namespace ptb::cuda_on_cpu {
 
+// In whole sectors of 32 bytes.
+struct Bytes {
+  std::int64_t of_memory = 0;  // each sector once a launch: the L2 cache keeps it meanwhile
+  std::int64_t of_blocks = 0;  // each sector once a block, whose own cache keeps it: L2's traffic
+};
+
+struct KernelCount {
+  std::int64_t runs = 0;
+  Bytes read{}, written{};  // of device memory; only in the race-check build
+};
+
+struct ProductCount {
+  std::int64_t runs = 0;
+  std::int64_t flops = 0;  // 2·m·n·k each
+  std::int64_t bytes = 0;  // of factors and results, of which those that are added to count twice
+};
+
 struct Counters {
   std::int64_t launches = 0;        // of kernels by the host; replayed ones are not in it
   std::int64_t graph_launches = 0;  // cudaGraphLaunch
@@ -30,11 +47,13 @@ struct Counters {
   // else. Those at whose end the device has no work left are drains as well.
   std::int64_t host_waits = 0;
   std::int64_t drains = 0;
-  std::int64_t uploads = 0;      // copies from the host
-  std::int64_t kernels = 0;      // run, replayed ones too
-  std::int64_t products = 0;     // matrix products run, replayed ones too
-  double product_flops = 0;      // of those, 2·m·n·k each
-  std::int64_t collectives = 0;  // calls of NCCL that move data
+  std::int64_t uploads = 0;                          // copies from the host
+  std::int64_t kernels = 0;                          // run, replayed ones too
+  std::int64_t products = 0;                         // matrix products run, replayed ones too
+  std::int64_t product_flops = 0;                    // of those, 2·m·n·k each
+  std::int64_t collectives = 0;                      // calls of NCCL that move data
+  std::map<std::string, KernelCount> by_kernel{};    // by where it is launched: "stack.cu:118"
+  std::map<std::string, ProductCount> by_product{};  // by rows x inner x columns: "20x1500x6000"
 };
 Counters& counters();
 

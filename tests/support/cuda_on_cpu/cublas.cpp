@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "support/cuda_on_cpu/race.hpp"
@@ -84,9 +85,22 @@ struct Product {
   int c_stride;
 };
 
-void run(const Product& p) {
+// By the extents that the backend knows, row-major.
+void count(const Product& p) {
+  const std::int64_t m = p.b.columns, k = p.a.columns, n = p.a.rows;
+  const std::int64_t flops = 2 * m * k * n;
   ++counters().products;
-  counters().product_flops += 2.0 * p.a.rows * p.b.columns * p.a.columns;
+  counters().product_flops += flops;
+  ProductCount& of_extents =
+      counters().by_product[std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n)];
+  ++of_extents.runs;
+  of_extents.flops += flops;
+  of_extents.bytes += static_cast<std::int64_t>(p.a.width()) * k * (m + n) +
+                      static_cast<std::int64_t>(sizeof(float)) * m * n * (p.accumulates ? 2 : 1);
+}
+
+void run(const Product& p) {
+  count(p);
   p.a.note_read();
   p.b.note_read();
   const auto rows = static_cast<std::size_t>(p.a.rows);

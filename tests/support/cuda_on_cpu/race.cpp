@@ -21,6 +21,7 @@
 #include "support/cuda_on_cpu/memory.hpp"
 #include "support/cuda_on_cpu/settings.hpp"
 #include "support/cuda_on_cpu/streams.hpp"
+#include "support/cuda_on_cpu/traffic.hpp"
 
 namespace ptb::cuda_on_cpu {
 namespace {
@@ -169,6 +170,7 @@ void note_thread_access(const void* address, std::size_t bytes, bool is_write) {
         .thread = runner().thread,
         .epoch = runner().epoch},
        true);
+  if (!is_in_shared) count_access(p, bytes, is_write);
 }
 
 }  // namespace

@@ -37,11 +37,37 @@ Settings from_environment() {
   read("CUDA_ON_CPU_MEMORY", s.memory);
   s.nccl = PTB_DIST_EMULATED_NCCL;  // as the build found its header
   read("CUDA_ON_CPU_NCCL", s.nccl);
+  s.is_counting = !text_of("CUDA_ON_CPU_COUNTS", "").empty();
   const std::string failing = text_of("CUDA_ON_CPU_FAIL", "");
   const std::size_t colon = failing.find(':');
   s.failing = failing.substr(0, colon);
   if (colon != std::string::npos) s.failing_at = std::stoll(failing.substr(colon + 1));
   return s;
+}
+
+std::string text_of(const Bytes& bytes) {
+  return "{\"memory\": " + std::to_string(bytes.of_memory) +
+         ", \"blocks\": " + std::to_string(bytes.of_blocks) + "}";
+}
+
+std::string text_of(const KernelCount& kernel) {
+  return "{\"runs\": " + std::to_string(kernel.runs) + ", \"read\": " + text_of(kernel.read) +
+         ", \"written\": " + text_of(kernel.written) + "}";
+}
+
+std::string text_of(const ProductCount& product) {
+  return "{\"runs\": " + std::to_string(product.runs) +
+         ", \"flops\": " + std::to_string(product.flops) +
+         ", \"bytes\": " + std::to_string(product.bytes) + "}";
+}
+
+template <class Count>
+std::string text_of(const std::map<std::string, Count>& counts) {
+  std::string text;
+  for (const auto& [name, count] : counts) {
+    text += (text.empty() ? "{\"" : ", \"") + name + "\": " + text_of(count);
+  }
+  return text.empty() ? "{}" : text + "}";
 }
 
 // Written when the process ends, by whatever way calls destructors of statics.
@@ -59,7 +85,9 @@ struct CountersAtExit {
                         << ", \"kernels\": " << values.kernels
                         << ", \"products\": " << values.products
                         << ", \"product_flops\": " << values.product_flops
-                        << ", \"collectives\": " << values.collectives << "}\n";
+                        << ", \"collectives\": " << values.collectives
+                        << ", \"by_kernel\": " << text_of(values.by_kernel)
+                        << ", \"by_product\": " << text_of(values.by_product) << "}\n";
   }
 };
 

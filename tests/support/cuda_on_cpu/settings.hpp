@@ -19,6 +19,7 @@ struct Settings {
   int nccl = 0;                 // version of NCCL; 0: not emulated
   std::string failing{};        // a word of CUDA_ON_CPU_FAIL, or nothing
   std::int64_t failing_at = 0;  // its number, from 1
+  bool is_counting = false;     // CUDA_ON_CPU_COUNTS names a file
 };
 const Settings& settings();
 
