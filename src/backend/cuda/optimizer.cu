@@ -135,14 +135,14 @@ bool is_aligned(const void* address) {
 
 void add_on(cudaStream_t stream, void* to, const void* from, std::int64_t elements,
             ElementType type) {
-  const LaunchShape shape(blocks_of(elements, kAddThreads), kAddThreads, stream);
+  const unsigned blocks = blocks_of(elements, kAddThreads);
   if (type == ElementType::f64) {
-    launch(add_elements<double>, shape, static_cast<const double*>(from), elements,
-           static_cast<double*>(to));
+    launch(add_elements<double>, {blocks, kAddThreads, stream}, static_cast<const double*>(from),
+           elements, static_cast<double*>(to));
   } else {
     require(type == ElementType::f32, "what is added is f32 or f64");
-    launch(add_elements<float>, shape, static_cast<const float*>(from), elements,
-           static_cast<float*>(to));
+    launch(add_elements<float>, {blocks, kAddThreads, stream}, static_cast<const float*>(from),
+           elements, static_cast<float*>(to));
   }
 }
 
