@@ -28,11 +28,13 @@ REPORT = re.compile(
 
 
 def compile_commands(build):
-    """(arguments, folder) of each .cu file that nvcc compiles."""
+    """(file, arguments, folder) of each .cu file of the backend that nvcc compiles."""
     for entry in json.loads((build / "compile_commands.json").read_text()):
+        source = pathlib.Path(entry["file"])
         arguments = shlex.split(entry["command"])
-        if entry["file"].endswith(".cu") and pathlib.Path(arguments[0]).name == "nvcc":
-            yield pathlib.Path(entry["file"]), arguments, entry["directory"]
+        programs = [pathlib.Path(argument).name for argument in arguments[:2]]  # or a launcher of it
+        if source.suffix == ".cu" and source.parent.name == "cuda" and "nvcc" in programs:
+            yield source, arguments, entry["directory"]
 
 
 def reports(source, arguments, folder, scratch):

@@ -22,9 +22,12 @@ BOUND = 1.2
 
 # What each kernel must move in a window of training with dropout: first the bytes between memory
 # and the L2 cache, each array once a launch; then those that come from the L2 cache beside them,
-# since blocks share what they read. N = T·B; P parameters but the embedding's; S partial sums of the
-# norm; sectors() for scalars, which dominate nothing. Values are fp32 where nothing else is said.
+# since blocks share what they read. N = T·B; U distinct words of the window, R of the one that has
+# most; P parameters but the embedding's; S partial sums of the norm; sectors() for scalars, which
+# dominate nothing. Values are fp32 where nothing else is said.
 MINIMA = {
+    # The window's ids, in and out: inputs, targets, positions; words, where their positions begin.
+    "copy_row": ("8*(3*N + 2*R + 2)", "0"),
     # A mask is a byte.
     "keep_masks": ("(L + 1)*N*H", "0"),
     # The words' rows, out, masks, ids. A word's row once more for each further position.
@@ -86,14 +89,15 @@ class KernelBytes(program.TestCase):
     WINDOW = 2  # that is looked at: by then all is captured
 
     def write_corpus(self):
-        """Splits of a text; the distinct words among the inputs of the window."""
+        """Splits of a text; how many distinct words the inputs of each window have."""
         T, B = self.MODEL["T"], self.MODEL["B"]
         words = random.Random(1).choices([f"w{k}" for k in range(30)], k=400)
         for split in ("train", "valid", "test"):
             (self.scratch / f"ptb.{split}.txt").write_text(" ".join(words) + "\n")
         lane_length = (len(words) + 1) // B  # the end of the line is a token
-        firsts = [lane * lane_length + self.WINDOW * T for lane in range(B)]
-        return len({word for first in firsts for word in words[first:first + T]})
+        firsts = range(0, B * lane_length, lane_length)
+        return [len({word for first in firsts for word in words[first + at:first + at + T]})
+                for at in range(0, lane_length - T, T)]
 
     def counts(self, windows, *flags):
         """{kernel: (runs, bytes of memory, bytes of the L2 cache)} of a training."""
@@ -116,7 +120,7 @@ class KernelBytes(program.TestCase):
 
     def assert_bytes(self, minima, *flags, others=frozenset()):
         """Those kernels and the others run in the window, and the former move what they must."""
-        words = self.write_corpus()
+        distinct_words = self.write_corpus()
         few, many = (self.counts(self.WINDOW + k, *flags) for k in (0, 1))
         window = {kernel: [b - a for a, b in zip(few[kernel], many[kernel])] for kernel in many}
         self.assertEqual({kernel for kernel, (runs, *_) in window.items() if runs > 0},
@@ -124,8 +128,9 @@ class KernelBytes(program.TestCase):
 
         T, B, H, V, L = self.MODEL.values()
         dense = L * (8 * H * H + 4 * H) + H * V + V
-        norm_blocks = -(-min(V, T * B) * H // 4096) - (-dense // 4096)
-        sizes = dict(self.MODEL, N=T * B, U=words, P=dense, S=norm_blocks, sectors=sectors)
+        U, R = distinct_words[self.WINDOW], max(distinct_words)
+        norm_blocks = -(-R * H // 4096) - (-dense // 4096)
+        sizes = dict(self.MODEL, N=T * B, U=U, R=R, P=dense, S=norm_blocks, sectors=sectors)
         for kernel, formulas in minima.items():
             memory, again = (eval(formula, sizes) for formula in formulas)
             _, *moved = window[kernel]
