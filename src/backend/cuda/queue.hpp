@@ -9,21 +9,14 @@ namespace ptb::cuda {
 class Queue {
  public:
   // `generation` of the device (device.hpp). `copies` outlive the queue.
-  Queue(Precision precision, int generation, const WeightCopies& copies)
-      : stream_(make_stream()),
-        reached_(make_event()),
-        products_(precision, generation, stream_.get(), copies) {}
+  Queue(Precision precision, int generation, const WeightCopies& copies);
 
   cudaStream_t stream() const { return stream_.get(); }
   Products& products() { return products_; }
   const Products& products() const { return products_; }
 
   // Later work of this queue waits for all that `other` has been given so far. Both may be the same.
-  void wait_for(Queue& other) {
-    if (this == &other) return;
-    check(cudaEventRecord(other.reached_.get(), other.stream()));
-    check(cudaStreamWaitEvent(stream(), other.reached_.get(), 0));
-  }
+  void wait_for(const Queue& other);
 
  private:
   Stream stream_;

@@ -251,7 +251,7 @@ void CudaBackend::stack_backward(const StackBackward& op) {
   };
   std::vector<Piece> pieces = pieces_of(T);
   std::reverse(pieces.begin(), pieces.end());
-  fork();
+  queue(layers - 1).wait_for(queue(0));
   for (const Piece& piece : pieces) {
     for (std::size_t l = layers; l-- > 0;) {
       if (l + 1 < layers) queue(l).wait_for(queue(l + 1));
@@ -262,8 +262,8 @@ void CudaBackend::stack_backward(const StackBackward& op) {
       if (l > 0) multiply_input(l, piece);
     }
   }
-  multiply_input(0, {0, T});  // nobody waits for a part of it
-  join();
+  // Nobody waits for a part of it. The lowest layer, which is the first queue's, was the last to wait.
+  multiply_input(0, {0, T});
 }
 
 void CudaBackend::layer_weight_gradient(const LayerWeightGradient& op) {

@@ -94,6 +94,8 @@ def all_mutants():
         *by_pattern("a barrier is missing", r"__syncthreads\(\);", samples=(0, 2)),
         *by_pattern("an event is not waited for", r"check\(cudaStreamWaitEvent\(.*\)\);",
                     samples=(0,)),
+        *by_pattern("a stream does not wait for another", r"\b(fork|join)\(\);|\bqueue\(.*\.wait_for\(.*\);",
+                    after=";", files="*.cu", samples=(1,)),
         *by_pattern("a bound is not checked", r"if \(index >= [^)]*\) return;", samples=(0,)),
         *by_text("a bound is not checked", "optimizer.cu", "if (k < n) to[k]", "to[k]"),
         *by_text("a bound is not checked", "products.cu", "if (k < n) to[k]", "to[k]",
