@@ -32,6 +32,8 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
   session.on_root([&] {
     for (const Seat& seat : seats) machine.hosts.push_back(seat.host);
     machine.seats = lines_of(seats);
+    // They are of one model, which the backends' identity has.
+    machine.peak_flops = device_count(seats) * machine.backend->device().peak_flops;
     if (config.comm != "mpi") machine.warnings = require_own_devices(seats);
   });
   machine.communicator =

@@ -27,6 +27,7 @@ struct Machine {
 
   // Of root alone. By rank, the host; for the log, which rank has which GPU, and what is odd about it.
   std::vector<std::string> hosts{}, seats{}, warnings{};
+  double peak_flops = 0;  // of all GPUs together, in the backend's precision; 0: not known
 };
 Machine make_machine(Session& session, const Config& config, const Factories& factories);
 

@@ -207,6 +207,15 @@ Trainer::End test_best(const TrainerParts& parts, Trainer& trainer, const Start&
   return trainer.test_best();
 }
 
+// All that a run takes it keeps, so at its end this is the most. Rank 0 has as many lanes as any.
+void say_device_memory(Report& report, const Backend& backend) {
+  const std::int64_t used = backend.device_bytes_in_use();
+  if (used == 0) return;
+  report.line(fmt::format("GPU memory of rank 0: at most {:.2f} of {:.2f} GB in use",
+                          static_cast<double>(used) / 1e9,
+                          static_cast<double>(backend.device().memory) / 1e9));
+}
+
 ExitCode train(const CommandLine& line, const TrainerParts& parts, Trainer& trainer,
                const Start& start) {
   const std::string& to_save = parts.config.save_parameters;
@@ -218,6 +227,7 @@ ExitCode train(const CommandLine& line, const TrainerParts& parts, Trainer& trai
       save_parameters(to_save, parts.backend, parts.parameters);
     });
     if (end == Trainer::End::finished) end = test_best(parts, trainer, start);
+    say_device_memory(parts.report, parts.backend);
     return end == Trainer::End::stopped ? ExitCode::stopped : ExitCode::done;
   } catch (const Error& error) {
     for (const std::string& text : error.lines()) parts.report.error(text);
@@ -240,8 +250,9 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   Start start = find_start(session, line, machine, corpus);
   Plan plan;
   session.on_every_rank([&] {
-    plan = make_plan(config, corpus, session.size(), size_of(backend.real_type()),
+    plan = make_plan(config, corpus, session.size(), backend,
                      start.restart ? start.restart->global_lanes : 0);
+    plan.peak_flops = machine.peak_flops;
   });
   if (start.restart) check_place(start.restart->progress, plan, start.restart->is_other_text);
   std::vector<std::string> header, warnings;

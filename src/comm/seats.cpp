@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 #include <map>
+#include <set>
 #include <tuple>
 
 namespace ptb {
@@ -60,6 +61,14 @@ std::vector<std::string> lines_of(const std::vector<Seat>& seats) {
     lines.push_back(fmt::format("Rank {}: {}", rank, text_of(seats[rank])));
   }
   return lines;
+}
+
+int device_count(const std::vector<Seat>& seats) {
+  std::set<std::tuple<std::string, std::string>> devices;
+  for (const Seat& seat : seats) {
+    if (!seat.device.uuid.empty()) devices.insert({seat.host, seat.device.bus_id});
+  }
+  return static_cast<int>(devices.size());
 }
 
 std::vector<std::string> require_own_devices(const std::vector<Seat>& seats) {

@@ -217,6 +217,9 @@ void Report::progress(const ProgressRecord& progress) {
                                  progress.words_per_second, progress.window.gradient_norm);
   if (progress.seconds_left >= 0) text += "  left: " + duration_text(progress.seconds_left);
   if (progress.flops > 0) text += "  " + flops_text(progress.flops);
+  if (progress.peak_flops > 0) {
+    text += fmt::format(" ({:.1f} % of peak)", 100 * progress.flops / progress.peak_flops);
+  }
   sinks_->line(text);
 
   Record record{{"kind", "progress"}};
@@ -225,6 +228,7 @@ void Report::progress(const ProgressRecord& progress) {
   record["seconds"] = progress.seconds;
   record["words_per_second"] = progress.words_per_second;
   record["flops"] = progress.flops;
+  if (progress.peak_flops > 0) record["peak_flops"] = progress.peak_flops;
   sinks_->record(record);
 }
 
@@ -248,6 +252,7 @@ void Report::epoch_ends(const EpochRecord& epoch) {
   add(train, epoch.train, sinks_->digits);
   train["seconds"] = epoch.seconds;
   train["words_per_second"] = epoch.words_per_second;
+  if (epoch.device_bytes > 0) train["device_bytes"] = epoch.device_bytes;
   sinks_->record(train);
   Record valid = common;
   add(valid, epoch.valid, sinks_->digits);

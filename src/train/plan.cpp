@@ -61,14 +61,6 @@ GroupSizes sizes_of(const std::vector<LaneSlice>& groups) {
   return result;
 }
 
-// The CPU backend's copies of the recurrent weights, one for each number of rows that they are
-// multiplied with, and one for the way back (backend/cpu/products.hpp).
-std::int64_t packed_elements(const ModelShape& model, const std::set<std::int64_t>& rows) {
-  const std::int64_t H = model.hidden_size;
-  const std::int64_t layer = H * gate_count(model.cell.kind) * H;
-  return model.num_layers * layer * (std::ssize(rows) + 1);
-}
-
 // The text in lanes, as a run goes through it.
 struct Splits {
   Lanes train, valid, test;
@@ -86,10 +78,11 @@ std::int64_t window_bytes(const Plan& plan, const Splits& splits,
   return bytes;
 }
 
-// Bytes of the rank with the most lanes: values, gradients, packed copies, ids, and what the windows
-// of training, validation and test need.
+// Bytes of the rank with the most lanes: values, gradients, ids, what the windows of training,
+// validation and test need, and what the backend takes for itself.
 std::int64_t memory_of_rank(const Plan& plan, const Config& config, const Splits& splits,
-                            std::int64_t real_bytes) {
+                            const Backend& backend) {
+  const auto real_bytes = static_cast<std::int64_t>(size_of(backend.real_type()));
   const std::int64_t T = plan.num_steps, H = plan.model.hidden_size;
   const std::int64_t gradients = plan.parameters - plan.model.vocab_size * H + plan.max_rows * H;
   const std::vector<LaneSlice> groups = plan.groups_of(0);
@@ -98,25 +91,30 @@ std::int64_t memory_of_rank(const Plan& plan, const Config& config, const Splits
   const std::vector<LaneSlice> valid_groups =
       groups_of_rank(splits.valid.lanes(), plan.lane_groups, 0, plan.ranks);
   const GroupSizes valid = sizes_of(valid_groups);
-  std::set<std::int64_t> rows = train.sizes;
-  rows.insert(valid.sizes.begin(), valid.sizes.end());
-  rows.insert(1);  // the test's
+  std::set<std::int64_t> lanes = train.sizes;
+  lanes.insert(valid.sizes.begin(), valid.sizes.end());
+  lanes.insert(1);  // the test's
+  const Extents extents = {.layers = plan.model.num_layers,
+                           .hidden = H,
+                           .gates = gate_count(plan.model.cell.kind),
+                           .vocab = plan.model.vocab_size,
+                           .lanes = {lanes.begin(), lanes.end()},
+                           .positions = T * *train.sizes.rbegin()};
   const std::int64_t state = 2 * plan.model.num_layers * H * (train.lanes + valid.lanes + 1);
-  std::int64_t bytes =
-      (plan.parameters + slabs * gradients + packed_elements(plan.model, rows) + state) *
-          real_bytes +
-      window_bytes(plan, splits, groups, valid_groups);
-  for (const std::int64_t lanes : train.sizes) {
+  std::int64_t bytes = (plan.parameters + slabs * gradients + state) * real_bytes +
+                       window_bytes(plan, splits, groups, valid_groups) +
+                       backend.own_bytes(extents);
+  for (const std::int64_t size : train.sizes) {
     bytes += bytes_of({.steps = T,
-                       .lanes = lanes,
-                       .softmax_rows = T * lanes,
+                       .lanes = size,
+                       .softmax_rows = T * size,
                        .for_training = true,
                        .drops = config.keep_prob < 1.0},
                       plan.model, real_bytes);
   }
-  for (const std::int64_t lanes : valid.sizes) {
+  for (const std::int64_t size : valid.sizes) {
     bytes +=
-        bytes_of({.steps = T, .lanes = lanes, .softmax_rows = T * lanes}, plan.model, real_bytes);
+        bytes_of({.steps = T, .lanes = size, .softmax_rows = T * size}, plan.model, real_bytes);
   }
   const std::int64_t share = deal_lanes(kTestSteps, 0, plan.lane_groups).count;
   return bytes +
@@ -191,6 +189,15 @@ int lane_groups(const Config& config, int ranks, int lanes) {
   return groups;
 }
 
+std::string memory_text(const Plan& plan) {
+  const std::string bytes = bytes_text(plan.rank_bytes);
+  if (plan.device_bytes == 0) {
+    return fmt::format("Memory: about {} per rank (without the corpus)", bytes);
+  }
+  return fmt::format("GPU memory: about {} per rank of {} (without what CUDA and NCCL take)", bytes,
+                     bytes_text(plan.device_bytes));
+}
+
 // "3" or "2 or 3" lanes of a group.
 std::string sizes_text(const Plan& plan) {
   const int fewest = plan.global_lanes / plan.lane_groups;
@@ -222,7 +229,7 @@ LaneSlice Plan::lanes_of(int rank) const {
   return {first, groups.back().first + groups.back().count - first, global_lanes};
 }
 
-Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes,
+Plan make_plan(const Config& config, const Corpus& corpus, int ranks, const Backend& backend,
                int kept_lanes) {
   Plan plan;
   plan.model = shape_of(config);
@@ -243,10 +250,12 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_
   const auto H = plan.model.hidden_size;
   plan.parameters = table.elements();
   plan.max_rows = splits.train.most_words();
+  const std::size_t real_bytes = size_of(backend.real_type());
   const auto real = static_cast<std::int64_t>(real_bytes);
   plan.parameter_bytes = real * plan.parameters;
   plan.all_reduce_bytes = ranks == 1 ? 0 : real * (table.dense_elements() + plan.max_rows * H);
-  plan.rank_bytes = memory_of_rank(plan, config, splits, real);
+  plan.device_bytes = backend.device().memory;
+  plan.rank_bytes = memory_of_rank(plan, config, splits, backend);
   plan.checkpoint_bytes =
       checkpoint_bytes(table, 2 * plan.model.num_layers * plan.global_lanes * H, real_bytes);
   const auto h = static_cast<double>(H);
@@ -275,8 +284,7 @@ std::vector<std::string> Plan::lines(const Config& config) const {
                              : fmt::format("All-reduce: at most {} per window and rank",
                                            bytes_text(all_reduce_bytes)));
   lines.push_back(
-      fmt::format("Memory: about {} per rank (without the corpus); {:.2f} MFLOP per word",
-                  bytes_text(rank_bytes), flops_per_word / 1e6));
+      fmt::format("{}; {:.2f} MFLOP per word", memory_text(*this), flops_per_word / 1e6));
   lines.push_back(fmt::format("Checkpoint: about {}; while one is saved rank 0 needs {} more",
                               bytes_text(checkpoint_bytes),
                               bytes_text(kCopiesOfSave * checkpoint_bytes)));
@@ -302,6 +310,10 @@ std::vector<std::string> Plan::warnings(const Config& config) const {
         fmt::format("{} lane groups have the same bits on {} ranks; on {} they are equal up to "
                     "rounding",
                     lane_groups, equal_ranks(lane_groups), ranks));
+  }
+  if (device_bytes > 0 && rank_bytes > device_bytes) {
+    warnings.push_back(fmt::format("about {} of GPU memory are needed per rank, and the GPU has {}",
+                                   bytes_text(rank_bytes), bytes_text(device_bytes)));
   }
   return warnings;
 }

@@ -262,7 +262,8 @@ bool Trainer::finish_epoch() {
                       .valid = *valid,
                       .seconds = seconds_,
                       .valid_seconds = watch.seconds(),
-                      .words_per_second = static_cast<double>(words(timed_windows_)) / seconds_});
+                      .words_per_second = static_cast<double>(words(timed_windows_)) / seconds_,
+                      .device_bytes = backend_.device_bytes_in_use()});
   // Gates saturate, so a model can be lost with a finite cost: e^cost is then more than a double.
   if (!std::isfinite(valid->value())) {
     throw diverged(fmt::format("after epoch {}", progress_.epoch + 1),
@@ -323,6 +324,7 @@ void Trainer::report_window(const StepResult& result) {
        .seconds = seconds_,
        .words_per_second = speed,
        .flops = plan_.flops_per_word * speed,
+       .peak_flops = plan_.peak_flops,
        .seconds_left = windows_left * seconds_ / timed_windows_});
 }
 

@@ -18,6 +18,7 @@ class MemoryBackend : public Backend {
   std::string identity() const override { return "memory"; }
   bool has_host_memory() const override { return true; }
   ElementType real_type() const override { return real_; }
+  std::int64_t own_bytes(const Extents&) const override { return 0; }
 
   Tensor allocate(ElementType type, Shape shape) override {
     const auto bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);

@@ -174,6 +174,23 @@ BOOST_AUTO_TEST_CASE(unknown_and_extreme_numbers_stay_readable) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(what_gpus_do_is_told_beside_what_they_could) {
+  ProgressRecord record = progress();
+  record.peak_flops = 989.4e12;
+  record.flops = 123.4e12;
+  EpochRecord end = epoch();
+  end.device_bytes = 3'200'000'000;
+  const Written written = written_by([&](Report& report) {
+    report.progress(record);
+    report.epoch_ends(end);
+  });
+  BOOST_TEST(written.output.find("  123 TFLOP/s (12.5 % of peak)\n") != std::string::npos,
+             written.output);
+  BOOST_TEST(written.records.at(0)["peak_flops"] == 989.4e12);
+  BOOST_TEST(written.records.at(1)["device_bytes"] == 3'200'000'000);
+  BOOST_TEST(!written.records.at(2).contains("device_bytes"));
+}
+
 BOOST_AUTO_TEST_CASE(records_hold_the_fields_of_the_contract) {
   const Written written = written_by([](Report& report) {
     report.window(window(2563, 94.25));

@@ -148,6 +148,7 @@ class ReferenceBackend final : public Backend {
   std::string identity() const override { return "naive reference in double"; }
   ElementType real_type() const override { return ElementType::f64; }
   bool has_host_memory() const override { return true; }
+  std::int64_t own_bytes(const Extents&) const override { return 0; }
 
   Tensor allocate(ElementType type, Shape shape) override;
   void upload(const Tensor& to, std::span<const std::byte> from) override;

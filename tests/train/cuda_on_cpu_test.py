@@ -264,6 +264,44 @@ class Budget(OnCpu):
         self.assertEqual(window["allocations"], 0)
 
 
+class Memory(OnCpu):
+    # Large enough for workspaces not to be all there is.
+    FLAGS = [*TEXT, "--vocab-size", "2000", "--hidden-size", "64", "--num-steps", "6",
+             "--batch-size", "20", "--eval-lanes", "3", "--backend", "cuda"]
+
+    def test_the_plan_is_what_a_run_takes(self):
+        for precision in ("fp32", "bf16"):
+            with self.subTest(precision):
+                run_dir = self.scratch / precision
+                flags = [*self.FLAGS, "--precision", precision]
+                ended = self.run_program([*flags, "--epochs", "1", "--run-dir", str(run_dir)])
+                self.assertEqual(ended.status, 0, ended.err)
+                planned = re.search(r"GPU memory: about ([\d.]+) MB per rank of 1.07 GB", ended.out)
+                (used,) = [r["device_bytes"] for r in program.records(run_dir, "epoch")
+                           if r["split"] == "train"]
+                self.assertRegex(ended.out, r"GPU memory of rank 0: at most [\d.]+ of 1.07 GB")
+                ratio = float(planned[1]) * 1e6 / used
+                self.assertGreater(ratio, 0.97)
+                self.assertLess(ratio, 1.03)
+
+    def test_too_little_is_seen_beforehand(self):
+        ended = self.run_program([*self.FLAGS, "--dry-run"],
+                                 changes=dict(CUDA_ON_CPU_MEMORY="14000000"))
+        self.assertEqual(ended.status, 0, ended.err)
+        self.assertRegex(ended.out, r"warning: about [\d.]+ MB of GPU memory are needed per rank, and "
+                                    r"the GPU has 14.0 MB")
+
+    def test_what_the_device_does_is_told_as_a_share_of_its_peak(self):
+        """Of two ranks that share a device, once."""
+        for precision, peak in (("fp32", 2 * 128e9), ("tf32", 2 * 1024e9), ("bf16", 2 * 2048e9)):
+            run_dir = self.scratch / precision
+            ended = self.run_program([*self.FLAGS, "--precision", precision, "--max-windows", "12",
+                                      "--comm", "mpi", "--run-dir", str(run_dir)], ranks=2)
+            self.assertEqual(ended.status, 0, ended.err)
+            self.assertRegex(ended.out, r"FLOP/s \([\d.]+ % of peak\)")
+            self.assertEqual({r["peak_flops"] for r in program.records(run_dir, "progress")}, {peak})
+
+
 class Errors(OnCpu):
     def test_what_the_machine_lacks_is_said(self):
         for pattern, variables in (

@@ -92,6 +92,9 @@ class MutantBackend final : public Backend {
   std::string identity() const override { return real_->identity(); }
   ElementType real_type() const override { return real_->real_type(); }
   bool has_host_memory() const override { return real_->has_host_memory(); }
+  std::int64_t own_bytes(const Extents& extents) const override {
+    return real_->own_bytes(extents);
+  }
   Tensor allocate(ElementType type, Shape shape) override { return real_->allocate(type, shape); }
   void upload(const Tensor& to, std::span<const std::byte> from) override {
     real_->upload(to, from);

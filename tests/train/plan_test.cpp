@@ -7,6 +7,7 @@
 
 #include "io/memory_backend.hpp"
 #include "ptb_dist/train/trainer.hpp"
+#include "support/reference_backend.hpp"
 #include "train/world.hpp"
 
 namespace ptb {
@@ -62,7 +63,7 @@ const Corpus& corpus() {
 Config configuration(const char* name) { return resolve_config(name, {}).values; }
 
 Plan plan_of(const Config& config, int ranks) {
-  return make_plan(config, corpus(), ranks, sizeof(float));
+  return make_plan(config, corpus(), ranks, CountingBackend());
 }
 
 ExitCode code_of(const Config& config, int ranks) {
@@ -150,13 +151,13 @@ BOOST_AUTO_TEST_CASE(a_run_that_goes_on_keeps_its_global_batch) {
   Config config = configuration("small");
   config.scaling = "weak";
   BOOST_TEST(plan_of(config, 3).global_lanes == 60);
-  BOOST_TEST(make_plan(config, corpus(), 3, sizeof(float), 40).global_lanes == 40);
+  BOOST_TEST(make_plan(config, corpus(), 3, CountingBackend(), 40).global_lanes == 40);
 }
 
 BOOST_AUTO_TEST_CASE(reals_may_be_wider) {
   const Config config = configuration("small");
   const Plan narrow = plan_of(config, 2);
-  const Plan wide = make_plan(config, corpus(), 2, sizeof(double));
+  const Plan wide = make_plan(config, corpus(), 2, *make_reference_backend());
   BOOST_TEST(wide.parameter_bytes == 2 * narrow.parameter_bytes);
   BOOST_TEST(wide.all_reduce_bytes == 2 * narrow.all_reduce_bytes);
   BOOST_TEST(contains(wide.lines(config), "4651600 parameters (37.2 MB)"));
@@ -184,37 +185,61 @@ BOOST_AUTO_TEST_CASE(ranks_and_lanes_have_limits) {
   BOOST_TEST((code_of(config, 2) == ExitCode::bad_data));  // the text is too short for so many
 }
 
-// The plan leaves single numbers out; copies that the CPU backend packs are not
-// allocated by the trainer, and are these: forward with 20 rows (training and validation) and 1
-// (test), backward with 20.
+double ratio_of_memory(const Config& config) {
+  const Plan plan = plan_of(config, 1);
+  return static_cast<double>(plan.rank_bytes) / static_cast<double>(allocated(config, plan));
+}
+
+// The plan leaves single numbers out.
 BOOST_AUTO_TEST_CASE(memory_is_what_a_trainer_allocates) {
   for (const char* name : {"small", "medium"}) {
     for (const double keep_prob : {1.0, 0.5}) {
       Config config = configuration(name);
       config.keep_prob = keep_prob;
-      const Plan plan = plan_of(config, 1);
-      const std::int64_t packed =
-          3 * config.num_layers * config.hidden_size * 4 * config.hidden_size * 4;
-      const double ratio = static_cast<double>(plan.rank_bytes) /
-                           static_cast<double>(allocated(config, plan) + packed);
+      const double ratio = ratio_of_memory(config);
       BOOST_TEST(ratio > 0.995, name << " " << keep_prob << ": " << ratio);
       BOOST_TEST(ratio < 1.005, name << " " << keep_prob << ": " << ratio);
     }
   }
 }
 
-// Groups of 3 and of 2 lanes: a workspace of each, four slabs of gradients, and packed weights for
-// 3, 2 and 1 rows, and for the way back.
+// Groups of 3 and of 2 lanes: a workspace of each, and four slabs of gradients.
 BOOST_AUTO_TEST_CASE(memory_of_lane_groups) {
   Config config = configuration("medium");
   config.lane_groups = 8;
-  const Plan plan = plan_of(config, 1);
-  const std::int64_t packed =
-      4 * config.num_layers * config.hidden_size * 4 * config.hidden_size * 4;
-  const double ratio =
-      static_cast<double>(plan.rank_bytes) / static_cast<double>(allocated(config, plan) + packed);
+  const double ratio = ratio_of_memory(config);
   BOOST_TEST(ratio > 0.995, ratio);
   BOOST_TEST(ratio < 1.005, ratio);
+}
+
+// The CPU backend packs the recurrent weights beside: for 20 rows (training and validation), 3 and 2
+// (training in groups) and 1 (test), and for the way back.
+BOOST_AUTO_TEST_CASE(memory_has_what_the_backend_takes_for_itself) {
+  Config config = configuration("medium");
+  const auto cpu = make_backend({.name = "cpu"});
+  for (const auto& [groups, copies] : {std::pair{0, 3}, {8, 4}}) {
+    config.lane_groups = groups;
+    const std::int64_t with = make_plan(config, corpus(), 1, *cpu).rank_bytes;
+    BOOST_TEST(with - plan_of(config, 1).rank_bytes ==
+               std::int64_t{copies} * 2 * 650 * 4 * 650 * 4);
+  }
+}
+
+// As the log and --dry-run have it, and more than there is.
+BOOST_AUTO_TEST_CASE(memory_of_a_gpu) {
+  class GpuBackend final : public test::MemoryBackend {
+   public:
+    GpuBackend() : MemoryBackend(ElementType::f32) {}
+    PhysicalDevice device() const override { return {.uuid = "GPU-1", .memory = 100'000'000}; }
+    std::int64_t own_bytes(const Extents&) const override { return 50'000'000; }
+  };
+  const Config config = configuration("small");
+  const Plan plan = make_plan(config, corpus(), 1, GpuBackend());
+  BOOST_TEST(plan.rank_bytes == plan_of(config, 1).rank_bytes + 50'000'000);
+  BOOST_TEST(contains(plan.lines(config), "GPU memory: about "));
+  BOOST_TEST(contains(plan.lines(config), " per rank of 100.0 MB"));
+  BOOST_TEST(contains(plan.warnings(config), "of GPU memory are needed per rank"));
+  BOOST_TEST(contains(plan_of(config, 1).lines(config), "Memory: about "));
 }
 
 BOOST_AUTO_TEST_CASE(a_large_batch_in_groups_needs_less_memory) {

@@ -205,9 +205,18 @@ struct SegmentKey {
 
 // What a rank computes on, as the driver calls it; all empty where it is the host's processor.
 struct PhysicalDevice {
-  std::string name{};    // "NVIDIA H200"
-  std::string uuid{};    // "GPU-5f0c..."
-  std::string bus_id{};  // "0000:3b:00.0", of its host
+  std::string name{};       // "NVIDIA H200"
+  std::string uuid{};       // "GPU-5f0c..."
+  std::string bus_id{};     // "0000:3b:00.0", of its host
+  std::int64_t memory = 0;  // bytes
+  double peak_flops = 0;    // of products in the backend's precision; 0: not known
+};
+
+// What is computed, as far as a backend's own memory depends on it.
+struct Extents {
+  std::int64_t layers = 0, hidden = 0, gates = 0, vocab = 0;  // L, H, G, V
+  std::vector<std::int64_t> lanes{};                          // B, each that occurs
+  std::int64_t positions = 0;  // T·B of a window of training, at most
 };
 
 // Copies of tensors in host memory, for sums over ranks that are made there. They run beside the
@@ -254,6 +263,10 @@ class Backend {
   virtual bool has_host_memory() const = 0;
   // Null where it is, or where there are none.
   virtual HostCopies* host_copies() { return nullptr; }
+  // Bytes that it will take for itself beside the tensors that it is asked for, about.
+  virtual std::int64_t own_bytes(const Extents& extents) const = 0;
+  // Bytes of the device's memory that are in use, by whomever; 0: it has none of its own.
+  virtual std::int64_t device_bytes_in_use() const { return 0; }
 
   // Zeroed memory. Error 69 with the bytes wanted if there is not enough.
   virtual Tensor allocate(ElementType type, Shape shape) = 0;

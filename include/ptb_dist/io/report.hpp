@@ -42,6 +42,7 @@ struct ProgressRecord {
   double seconds = 0;           // of this epoch, training only
   double words_per_second = 0;  // global words of this epoch / seconds
   double flops = 0;             // of the model's products / seconds, over all ranks; 0: not known
+  double peak_flops = 0;        // what all GPUs of the run could do at most; 0: not known
   double seconds_left = 0;      // to the end of the run at this pace; < 0: not known
 };
 
@@ -52,7 +53,8 @@ struct EpochRecord {
   Perplexity train, valid;
   double seconds = 0;  // training
   double valid_seconds = 0;
-  double words_per_second = 0;  // not finite: none of the epoch was trained by this process
+  double words_per_second = 0;    // not finite: none of the epoch was trained by this process
+  std::int64_t device_bytes = 0;  // in use on the GPU of rank 0; 0: it has none
 };
 
 struct TestRecord {

@@ -26,9 +26,11 @@ struct Plan {
   std::int64_t parameter_bytes = 0;
   std::int64_t max_rows = 0;          // distinct words of the global window that has most
   std::int64_t all_reduce_bytes = 0;  // per window and rank, at most
-  std::int64_t rank_bytes = 0;        // of the rank with the most lanes
+  std::int64_t rank_bytes = 0;        // of the rank with the most lanes, on its device
+  std::int64_t device_bytes = 0;      // of this rank's GPU; 0: it computes in the host's memory
   std::int64_t checkpoint_bytes = 0;  // of a file
   double flops_per_word = 0;          // of the products, forward + backward
+  double peak_flops = 0;              // of all ranks' GPUs; 0: not known, or no GPUs
 
   LaneSlice lanes_of(int rank) const;
   std::vector<LaneSlice> groups_of(int rank) const;
@@ -41,7 +43,7 @@ struct Plan {
 // `kept_lanes` is the global batch of a checkpoint that the run goes on from, which it keeps also
 // in weak scaling; 0: a fresh start. Error 2: more ranks than lanes in strong scaling; 65: the
 // corpus is too short for the lanes.
-Plan make_plan(const Config& config, const Corpus& corpus, int ranks, std::size_t real_bytes,
+Plan make_plan(const Config& config, const Corpus& corpus, int ranks, const Backend& backend,
                int kept_lanes = 0);
 
 }  // namespace ptb

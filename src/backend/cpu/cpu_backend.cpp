@@ -24,6 +24,14 @@ std::string CpuBackend::identity() const {
   return fmt::format("cpu, fp32, loops {}, {}", loops::instruction_set(), Products::description());
 }
 
+// The recurrent weights are packed once for each number of rows that they are multiplied with, and
+// once for the way back.
+std::int64_t CpuBackend::own_bytes(const Extents& extents) const {
+  const std::int64_t copies = std::ssize(extents.lanes) + 1;
+  return extents.layers * extents.hidden * extents.gates * extents.hidden * copies *
+         static_cast<std::int64_t>(sizeof(float));
+}
+
 Tensor CpuBackend::allocate(ElementType type, Shape shape) {
   const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);
   void* memory = ::operator new(std::max<std::size_t>(bytes, 1), kAlignment, std::nothrow);

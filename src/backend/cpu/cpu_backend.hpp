@@ -17,6 +17,7 @@ class CpuBackend final : public Backend {
   std::string identity() const override;
   ElementType real_type() const override { return ElementType::f32; }
   bool has_host_memory() const override { return true; }
+  std::int64_t own_bytes(const Extents& extents) const override;
 
   Tensor allocate(ElementType type, Shape shape) override;
   void upload(const Tensor& to, std::span<const std::byte> from) override;

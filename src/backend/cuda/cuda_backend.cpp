@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "backend/cuda/door.hpp"
 
 namespace ptb::cuda {
@@ -27,6 +29,7 @@ std::vector<Queue> make_queues(std::size_t count, Precision precision, int gener
 
 CudaBackend::CudaBackend(Device device, Precision precision, bool captures_segments)
     : device_(std::move(device)),
+      precision_(precision),
       captures_segments_(captures_segments),
       copies_(precision),
       queues_(make_queues(kQueues, precision, device_.generation, copies_)),
@@ -38,6 +41,31 @@ CudaBackend::CudaBackend(Device device, Precision precision, bool captures_segme
 
 std::string CudaBackend::identity() const {
   return fmt::format("cuda, {}, {}", device_.description, queues_.front().products().description());
+}
+
+PhysicalDevice CudaBackend::device() const {
+  PhysicalDevice device = device_.physical;
+  device.peak_flops = peak_flops(device_, precision_);
+  return device;
+}
+
+// Workspaces of cuBLAS; d_h, d_c and the losses of rows; in bf16 copies of the weights, and room for
+// the largest operands: on two queues d_logits or d_z and a layer's input, on one d_z beside.
+std::int64_t CudaBackend::own_bytes(const Extents& extents) const {
+  const auto [L, H, G, V, lanes, positions] = extents;
+  const std::int64_t most_lanes = *std::ranges::max_element(lanes);
+  const auto workspaces = static_cast<std::int64_t>(kQueues * workspace_bytes(device_.generation));
+  const std::int64_t scratch = 2 * L * most_lanes * H * 4 + positions * 8;
+  if (precision_ != Precision::bf16) return workspaces + scratch;
+  const std::int64_t copies = L * 2 * H * G * H + H * V;
+  const std::int64_t operands = positions * (2 * std::max(V, G * H) + G * H + 2 * H);
+  return workspaces + scratch + 2 * (copies + operands);
+}
+
+std::int64_t CudaBackend::device_bytes_in_use() const {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total));
+  return static_cast<std::int64_t>(total - free);
 }
 
 Tensor CudaBackend::allocate(ElementType type, Shape shape) {

@@ -32,7 +32,9 @@ class CudaBackend final : public Backend {
   std::string name() const override { return "cuda"; }
   std::string description() const override { return identity(); }
   std::string identity() const override;
-  PhysicalDevice device() const override { return device_.physical; }
+  PhysicalDevice device() const override;
+  std::int64_t own_bytes(const Extents& extents) const override;
+  std::int64_t device_bytes_in_use() const override;
   ElementType real_type() const override { return ElementType::f32; }
   bool has_host_memory() const override { return false; }
   HostCopies* host_copies() override { return &host_copies_; }
@@ -85,6 +87,7 @@ class CudaBackend final : public Backend {
   GraphExec capture(const std::function<void()>& segment);
 
   Device device_;
+  Precision precision_;
   bool captures_segments_;
   WeightCopies copies_;
   std::vector<Queue> queues_;

@@ -1,5 +1,6 @@
 #include "backend/cuda/device.hpp"
 
+#include <array>
 #include <string>
 
 #include "backend/cuda/handles.hpp"
@@ -74,14 +75,19 @@ PhysicalDevice physical_device(const cudaDeviceProp& properties) {
   device.bus_id = hexadecimal(static_cast<unsigned>(properties.pciDomainID), 4) + ":" +
                   hexadecimal(static_cast<unsigned>(properties.pciBusID), 2) + ":" +
                   hexadecimal(static_cast<unsigned>(properties.pciDeviceID), 2) + ".0";
+  device.memory = static_cast<std::int64_t>(properties.totalGlobalMem);
   return device;
 }
 
 Device describe(int index) {
   cudaDeviceProp properties{};
+  int kilohertz = 0;
   check(cudaGetDeviceProperties(&properties, index));
+  check(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, index));
   return {.index = index,
           .generation = properties.major,
+          .variant = properties.minor,
+          .cycles = 1e3 * kilohertz * properties.multiProcessorCount,
           .description = std::string(properties.name) + " (sm_" + std::to_string(properties.major) +
                          std::to_string(properties.minor) + ", " +
                          std::to_string(properties.multiProcessorCount) + " SMs)",
@@ -97,6 +103,22 @@ int count_devices() {
   }
   if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
   cudaGetLastError();
+  return 0;
+}
+
+double peak_flops(const Device& device, Precision precision) {
+  struct Rate {  // operations of a multiprocessor in a cycle
+    int generation, variant;
+    double fp32, tf32, bf16;
+  };
+  constexpr std::array kRates = {Rate{8, 0, 128, 1024, 2048}, Rate{9, 0, 256, 2048, 4096}};
+  for (const Rate& rate : kRates) {
+    if (rate.generation != device.generation || rate.variant != device.variant) continue;
+    const double each = precision == Precision::fp32   ? rate.fp32
+                        : precision == Precision::tf32 ? rate.tf32
+                                                       : rate.bf16;
+    return each * device.cycles;
+  }
   return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "backend/cuda/products.hpp"
 #include "ptb_dist/backend/backend.hpp"
 
 namespace ptb::cuda {
@@ -10,9 +11,16 @@ namespace ptb::cuda {
 struct Device {
   int index = 0;              // as CUDA counts, within CUDA_VISIBLE_DEVICES
   int generation = 0;         // major compute capability: 8 Ampere, 9 Hopper
+  int variant = 0;            // minor compute capability
+  double cycles = 0;          // of all multiprocessors together, in a second at the highest clock
   std::string description{};  // "NVIDIA H100 80GB HBM3 (sm_90, 132 SMs)"
   PhysicalDevice physical{};
 };
+
+// Operations of products per second that the device can do at most, at its highest clock: without
+// sparsity, by tensor cores but for fp32 (NVIDIA's whitepapers on A100 and H100). 0 for a device of
+// another architecture than these have.
+double peak_flops(const Device& device, Precision precision);
 
 // Devices that can be used; 0 without a word where there is no driver or none that fits.
 int count_devices();

@@ -10,11 +10,6 @@
 namespace ptb::cuda {
 namespace {
 
-// What NVIDIA recommends.
-std::size_t workspace_bytes(int generation) {
-  return std::size_t{generation >= 9 ? 32u : 4u} << 20;
-}
-
 constexpr int kThreads = 256;
 
 // to[k] = bf16(from[k])
@@ -62,6 +57,11 @@ void convert(const float* from, std::int64_t elements, void* to, cudaStream_t st
 }
 
 }  // namespace
+
+// What NVIDIA recommends.
+std::size_t workspace_bytes(int generation) {
+  return std::size_t{generation >= 9 ? 32u : 4u} << 20;
+}
 
 void WeightCopies::renew(const float* weights, std::int64_t elements, std::uint64_t version,
                          cudaStream_t stream) {

@@ -28,6 +28,9 @@ struct MatrixView {
   MatrixView transpose() const { return {data, columns, rows, !transposed}; }
 };
 
+// Memory that cuBLAS wants to itself on a device of that generation (device.hpp).
+std::size_t workspace_bytes(int generation);
+
 // The bf16 copies of weights, which products read in their place. In other precisions none is made.
 class WeightCopies {
  public:
@@ -53,8 +56,7 @@ class WeightCopies {
 // All are enqueued on one stream.
 class Products {
  public:
-  // `generation` of the device (device.hpp): how much memory cuBLAS wants to itself. `copies` outlive
-  // this.
+  // `generation` of the device (device.hpp). `copies` outlive this.
   Products(Precision precision, int generation, cudaStream_t stream, const WeightCopies& copies);
 
   // c = a·b, or c += a·b; c is row-major [a.rows, b.columns] f32. Any extent may be 0.
