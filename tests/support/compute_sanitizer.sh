@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # A tiny training under one of the toolkit's checks: compute_sanitizer.sh TOOL PTB_DIST. TOOL is
 # memcheck or racecheck; what it finds is an error. Ends with 77, or with 1 where PTB_DIST_REQUIRE
 # has gpu, if the toolkit's compute-sanitizer is not there.
@@ -14,8 +14,10 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 for precision in fp32 bf16; do
-  compute-sanitizer --tool "$tool" --error-exitcode 99 "$program" --backend cuda \
-    --precision "$precision" --data synthetic --synthetic-tokens 2000 --synthetic-vocab 200 \
-    --vocab-size 203 --hidden-size 18 --num-steps 6 --batch-size 20 --keep-prob 0.5 \
-    --lane-groups 4 --comm mpi --max-windows 5 --run-dir "$scratch/$precision" || exit
+  # All processes: a bundle's program is a script that starts it.
+  compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 99 "$program" \
+    --backend cuda --precision "$precision" --data synthetic --synthetic-tokens 2000 \
+    --synthetic-vocab 200 --vocab-size 203 --hidden-size 18 --num-steps 6 --batch-size 20 \
+    --keep-prob 0.5 --lane-groups 4 --comm mpi --max-windows 5 --run-dir "$scratch/$precision" ||
+    exit
 done

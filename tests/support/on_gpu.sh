@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Runs a test that needs a GPU, or says why not: on_gpu.sh PTB_DIST COMMAND... Where ptb_dist finds
 # none it ends with 77, which ctest takes for skipped, or with 1 where PTB_DIST_REQUIRE has gpu.
 program=$1

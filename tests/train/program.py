@@ -158,7 +158,7 @@ class TestCase(unittest.TestCase):
         """A program in which the shell sets something for rank $RANK first."""
         path = self.scratch / "each_rank.sh"
         path.write_text(f'#!/bin/sh\nRANK=${{OMPI_COMM_WORLD_RANK:-0}}\n{script}\n'
-                        f'exec {binary or self.program} "$@"\n')
+                        f'exec {shlex.quote(str(binary or self.program))} "$@"\n')
         path.chmod(0o755)
         return path
 
