@@ -10,6 +10,7 @@
 #   launch/bundle.sh --build DIR      of a build that is there, as it is, into DIR
 #   launch/bundle.sh --output FILE    FILE is a .tar.gz
 #   launch/bundle.sh --cuda           with CUDA's libraries and NCCL's (645 MB); otherwise the node has them
+#   launch/bundle.sh --tests          with the GPU suite and gpu.sh, for nodes with python3
 #
 # Left out, and expected on the node: the C library, as new as what was built against (ABOUT.txt has
 # the number), /bin/sh, the kernel's GPU driver; ssh or Slurm where there are several nodes.
@@ -34,6 +35,7 @@ readonly headers=(libcli11-dev libtomlplusplus-dev nlohmann-json3-dev librandom1
 build=
 output=
 with_cuda=0
+with_tests=0
 while (($# > 0)); do
   case "$1" in
     --build=* | --output=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
@@ -43,6 +45,7 @@ while (($# > 0)); do
     --build) build=$2 && shift ;;
     --output) output=$2 && shift ;;
     --cuda) with_cuda=1 ;;
+    --tests) with_tests=1 ;;
     --help | -h) usage && exit ;;
     *) fail 2 "$1: no such option; launch/bundle.sh --help lists them" ;;
   esac
@@ -51,7 +54,11 @@ done
 command -v patchelf >/dev/null ||
   fail 69 "patchelf: not found; launch/packages.sh --tests installs it"
 if [[ -z $build ]]; then
-  configure_and_build build ptb_dist -DCMAKE_BUILD_TYPE=Release
+  if ((with_tests)); then
+    configure_and_build build gpu_suite -DCMAKE_BUILD_TYPE=Release -DPTB_DIST_TESTS=ON
+  else
+    configure_and_build build ptb_dist -DCMAKE_BUILD_TYPE=Release
+  fi
   build=$project/build
 fi
 [[ -x $build/ptb_dist ]] || fail 69 "$build/ptb_dist: not there; build it, or name another folder"
@@ -139,6 +146,54 @@ if [[ -n $pmix ]]; then
   put_plugins "$pmix/pmix" 'pmix_mca_*.so' lib/pmix
   put_texts "$pmix/../share/pmix" share/pmix
 fi
+
+# --- the GPU suite, by option ---
+
+# gpu_suite: the tests of the label gpu as ctest knows them, but with the places that their programs
+# and scripts have in a bundle. JSON; a word of a command stands alone on its line.
+gpu_suite() {
+  local suite
+  suite=$(ctest --test-dir "$build" -L '^gpu$' --show-only=json-v1 | python3 -c '
+import json, sys
+print(json.dumps({"tests": [{key: test[key] for key in ("name", "command", "properties")}
+                            for test in json.load(sys.stdin)["tests"]]}, indent=1))')
+  suite=${suite//"$source/tests/"/@BUNDLE@/tests/}
+  suite=${suite//"$(cached CMAKE_CACHEFILE_DIR)/"/@BUNDLE@/bin/}
+  suite=${suite//"$(cached MPIEXEC_EXECUTABLE) "/mpirun }
+  sed -E 's|"/[^"]*/python[0-9.]*"|"python3"|' <<<"$suite"
+}
+
+suite_programs=() # in the build
+suite_files=()    # in the sources
+if ((with_tests)); then
+  source=$(cached CMAKE_HOME_DIRECTORY)
+  suite=$(gpu_suite)
+  [[ $suite == *@BUNDLE@* ]] ||
+    fail 69 "--tests: the build in $build has none; configure it with -DPTB_DIST_TESTS=ON"
+  suite_programs=(ptb_dist_gpu_phases)
+  [[ $versions == *'CUDA: built without'* ]] || suite_programs+=(ptb_dist_gpu_floors)
+  suite_files=("$source"/tests/{support/gpu_suite.py,bench/gpu.sh} "$source"/tests/bench/*.py)
+  while read -r word; do
+    case $word in
+      @BUNDLE@/bin/ptb_dist) ;;
+      @BUNDLE@/bin/*) suite_programs+=("${word#*/bin/}") ;;
+      @BUNDLE@/tests/*.py) # imports others of its folder
+        word=${word%/*}
+        suite_files+=("$source/${word#*/}"/*.py)
+        ;;
+      @BUNDLE@/tests/*) suite_files+=("$source/${word#*/}") ;;
+      *) fail 70 "$word: a test of the label gpu needs it; a bundle has no place for it" ;;
+    esac
+  done < <(sed -nE 's|^ *"((@BUNDLE@)?/[^"]*)",?$|\1|p' <<<"$suite" | sort -u)
+fi
+for program in "${suite_programs[@]}"; do
+  [[ -x $build/$program ]] ||
+    fail 69 "$build/$program: not there; cmake --build $build --target gpu_suite makes it"
+  need "$program" < <(ldd "$build/$program")
+  install -s -t "$runtime/bin" "$build/$program"
+  set_rpath "$runtime/bin/$program"
+done
+
 for lib in "${!library[@]}"; do put "${library[$lib]}" "lib/$lib"; done
 
 # --- scripts ---
@@ -189,15 +244,24 @@ END
   } | install -D /dev/stdin "$bundle/bin/$1"
 }
 
-put_script ptb_dist <<'END'
-# Trains a language model, alone or as a rank of a job: bin/ptb_dist --help
-# PTB_DIST_CUDA_LIBRARIES: for a build with CUDA, the folders, with colons between them, of cudart,
-# cublas and nccl in a toolkit or a pip installation, where the loader would not find them.
+# put_starter NAME: bin/NAME, which starts runtime/bin/NAME; its comment is the standard input.
+put_starter() {
+  {
+    cat
+    cat <<'END'
 
 if [ -n "${PTB_DIST_CUDA_LIBRARIES-}" ]; then
   export LD_LIBRARY_PATH="$PTB_DIST_CUDA_LIBRARIES${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi
-exec "$bundle/runtime/bin/ptb_dist" "$@"
+END
+    echo "exec \"\$bundle/runtime/bin/$1\" \"\$@\""
+  } | put_script "$1"
+}
+
+put_starter ptb_dist <<'END'
+# Trains a language model, alone or as a rank of a job: bin/ptb_dist --help
+# PTB_DIST_CUDA_LIBRARIES: for a build with CUDA, the folders, with colons between them, of cudart,
+# cublas and nccl in a toolkit or a pip installation, where the loader would not find them.
 END
 put_script mpirun <<'END'
 # Starts the ranks of a job with the Open MPI of this bundle: bin/mpirun --help
@@ -219,6 +283,24 @@ put_script run.sh <<'END'
 PATH=$bundle/bin:$PATH
 exec "$bundle/launch/run.sh" --program "$bundle/bin/ptb_dist" "$@"
 END
+for program in "${suite_programs[@]}"; do
+  put_starter "$program" <<<'# For bin/gpu_suite.sh or tests/bench/gpu.sh.'
+done
+if ((with_tests)); then
+  put_script gpu_suite.sh <<'END'
+# Runs the tests that need a GPU; needs python3. bin/gpu_suite.sh --help
+
+PATH=$bundle/bin:$PATH # its mpirun
+export PATH PYTHONDONTWRITEBYTECODE=1
+exec python3 "$bundle/tests/support/gpu_suite.py" "$@"
+END
+  for file in "${suite_files[@]}"; do
+    place=$bundle/${file#"$source/"}
+    mkdir -p "${place%/*}"
+    cp "$file" "$place"
+  done
+  echo "$suite" >"$bundle/tests/support/gpu_suite.json"
+fi
 install /dev/stdin "$runtime/no_ssh" <<'END'
 #!/bin/sh
 # Stands for ssh where there is none (environment.sh).
@@ -248,6 +330,11 @@ fi
 glibc=$(find "$runtime" -type f -exec grep -aohE 'GLIBC_2\.[0-9]+' {} + | sort -Vu | tail -n 1)
 glibc=${glibc#GLIBC_}
 
+about_tests=
+if ((with_tests)); then
+  about_tests=$(printf '  %-60s %s\n' bin/gpu_suite.sh 'tests on a GPU; needs python3' \
+    'tests/bench/gpu.sh --data DIR' 'measures on a GPU; needs python3')$'\n'
+fi
 cat >"$bundle/ABOUT.txt" <<END
 ptb_dist with all that it needs. It runs from any folder, without installed packages, without root.
 
@@ -256,7 +343,7 @@ ptb_dist with all that it needs. It runs from any folder, without installed pack
   bin/mpirun --host node1:4,node2:4 bin/ptb_dist --data DIR    on several, by ssh or within Slurm
   srun -n 8 --mpi=pmix bin/ptb_dist --data DIR                 in a Slurm job
   launch/get_ptb.sh                                            fetches the Penn Treebank
-
+$about_tests
 Several nodes have the bundle in the same folder, without blanks in its name; they speak TCP. Ranks
 are started by this mpirun or by srun: another Open MPI may not understand them.
 A node has Linux ($(uname -m)), the GNU C library $glibc or newer, /bin/sh; run.sh and get_ptb.sh

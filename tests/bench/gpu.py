@@ -35,6 +35,9 @@ from speed import environment, words_per_second
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
 HERE = pathlib.Path(__file__).resolve().parent
+PROGRAM, MPIRUN = PROJECT / "build/ptb_dist", "mpirun"
+if (PROJECT / "bin/mpirun").is_file():  # not the project, but what launch/bundle.sh --tests made
+    PROGRAM, MPIRUN = PROJECT / "bin/ptb_dist", shlex.quote(str(PROJECT / "bin/mpirun"))
 TRAIN_TOKENS = 929_589  # of the Penn Treebank, and of the synthetic corpus by default
 # About a second each at what a GPU is expected to do.
 WINDOWS = {"small": 1000, "medium": 600, "large": 300, "tiny": 18}
@@ -391,8 +394,8 @@ def parse_arguments(words):
     comma = lambda text: text.split(",")
     numbers = lambda text: [int(number) for number in text.split(",")]
     every = argparse.ArgumentParser(add_help=False)
-    every.add_argument("--program", type=pathlib.Path, default=PROJECT / "build/ptb_dist")
-    every.add_argument("--mpirun", default="mpirun --bind-to none")
+    every.add_argument("--program", type=pathlib.Path, default=PROGRAM)
+    every.add_argument("--mpirun", default=f"{MPIRUN} --bind-to none")
     every.add_argument("--comm", default="auto", help="of ptb_dist, with several ranks")
     every.add_argument("--data", help="folder of the PTB texts, or synthetic")
     every.add_argument("--json", type=pathlib.Path, help="rows are added to it")

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Measures ptb_dist on a GPU. One command, under ten minutes; nothing is installed, nobody is root:
 #
 #   tests/bench/gpu.sh                                    beside PyTorch + cuDNN, floors, phases
@@ -6,8 +6,8 @@
 #   tests/bench/gpu.sh scaling                            1, 2, 4, 8 GPUs, as far as there are
 #   tests/bench/gpu.sh table gpu_compare.jsonl            the tables of rows that are there
 #
-#   --program FILE   ptb_dist, also a bundle's bin/ptb_dist (build/ptb_dist)
-#   --mpirun WORDS   "bin/mpirun --bind-to none" of a bundle (mpirun --bind-to none)
+#   --program FILE   ptb_dist (build/ptb_dist; in a bundle its own, bin/ptb_dist)
+#   --mpirun WORDS   with its options (mpirun --bind-to none; in a bundle its own)
 #   --data DIR       the Penn Treebank, or synthetic ($PTB_DATA, data/ptb)
 #   --python FILE    an interpreter that has torch, for PyTorch's columns (that of this script)
 #   --minutes N      the time it may take (9)
@@ -16,5 +16,5 @@
 # as soon as it is measured, so that what is stopped or killed keeps its rows. All options:
 # tests/bench/gpu.sh COMMAND --help. Needs python3; PyTorch's columns need torch and numpy.
 
-set -euo pipefail
+set -eu
 exec python3 "$(dirname "$0")/gpu.py" "$@"

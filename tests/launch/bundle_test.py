@@ -3,18 +3,21 @@
 
     python3 bundle_test.py --build build [unittest's arguments]
 
-Packs the program of that build once, and runs it in another folder of this machine, and in a bare
-root: a folder that has only the unpacked bundle, a C library, /bin/sh, /proc and a /dev of its own,
-as a user who may do nothing. Only root can make one; for others those tests are skipped.
+Packs the program of that build once, and once with the GPU suite, and runs both in another folder
+of this machine, and in a bare root: a folder that has only the unpacked bundles, a C library,
+/bin/sh, python3 for the suite, /proc and a /dev of its own, as a user who may do nothing. Only root
+can make one; for others those tests are skipped.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import unittest
 
@@ -28,11 +31,12 @@ AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 NODES_OWN = re.compile(r"lib(c|m|pthread|resolv|cuda|ucp|fabric|ibverbs|psm2)\.so|ld-linux")
 C_LIBRARY = re.compile(r"(/\S*/(?:ld-linux\S*|lib(?:c|m|dl|rt|pthread|util|resolv))\.so\.\d)\b")
+LIBRARY = re.compile(r"(?:=> |^\t)(/\S+)", re.M)
 CUDA_LIBRARY = re.compile(r"(lib(?:cudart|cublas|cublasLt|nccl)\.so\.\d+) => (/\S+)")
 
 NAMESPACES = ["--mount", "--pid", "--fork", "--kill-child"]
-# Into the bare root $1, which gets the CUDA libraries in $2 as /cuda, with the command behind them;
-# in namespaces of its own. They are mounted because they have 600 MB.
+# Into the bare root $1, which gets the CUDA libraries in $2 as /cuda and Python's modules in $3,
+# with the command behind them; in namespaces of its own. They are mounted because they have 600 MB.
 ENTER = """
 mount -t proc proc "$1/proc"
 mount -t tmpfs -o mode=755 tmpfs "$1/dev"
@@ -40,13 +44,14 @@ mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
 for library in $(ls "$2"); do
   mount --bind "$2/$library" "$1/cuda/$library"
 done
+mount --bind "$3" "$1$3"
 for device in null:3 zero:5 random:8 urandom:9; do
   mknod -m 666 "$1/dev/${device%:*}" c 1 "${device#*:}"
 done
 mkdir -m 1777 "$1/dev/shm"
 root=$1
 chroot=$(command -v chroot)
-shift 2
+shift 3
 exec env -i PATH=/bin HOME=/tmp PTB_DIST_CUDA_LIBRARIES=/cuda \\
   "$chroot" --userspec=65534:65534 --groups= "$root" \\
   /bin/sh -c 'cd /tmp && exec "$@"' sh "$@"
@@ -62,6 +67,7 @@ build = None  # the build folder
 scratch = None  # what these tests leave, until their end
 cuda = None  # links to the CUDA libraries of this machine that the build was made with, if any
 tarball = bundle = None  # what bundle.sh made of the build, and where it is unpacked
+suite = None  # where the one with the GPU suite is
 expected = None  # the perplexities of the build's own program
 
 
@@ -100,16 +106,23 @@ def cached(name):
     return re.search(rf"^{name}:\w+=(.*)$", (build / "CMakeCache.txt").read_text(), re.M)[1]
 
 
+def gpu_tests():
+    """Names of the tests of the label gpu, in the order of ctest."""
+    listed = succeed("ctest", "--test-dir", build, "-N", "-L", "^gpu$")
+    return re.findall(r"^ *Test +#\d+: (\S+)", listed, re.M)
+
+
 def setUpModule():
-    global scratch, cuda, tarball, bundle, expected
+    global scratch, cuda, tarball, bundle, suite, expected
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ptb_dist_bundle_")).resolve()
     unittest.addModuleCleanup(shutil.rmtree, scratch)
     cuda, root = scratch / "cuda", scratch / "root"
     cuda.mkdir()
-    root.mkdir()
+    (root / "suite").mkdir(parents=True)
     for name, path in CUDA_LIBRARY.findall(succeed("ldd", build / "ptb_dist")):
         (cuda / name).symlink_to(path)
     tarball, bundle = pack(root, "--build", build)
+    _, suite = pack(root / "suite", "--build", build, "--tests")
     expected = perplexities(succeed(cached("MPIEXEC_EXECUTABLE"), *RANKS, build / "ptb_dist",
                                     *TRAINING))
     if len(expected) != 3:
@@ -137,11 +150,21 @@ class Contents(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not installed")
     def test_shellcheck_has_nothing_to_say_to_its_scripts(self):
-        scripts = [*(bundle / "bin").iterdir(), bundle / "runtime/no_ssh",
-                   bundle / "runtime/environment.sh"]
-        self.assertEqual(len(scripts), 6)
+        scripts = [*(suite / "bin").iterdir(), suite / "runtime/no_ssh",
+                   suite / "runtime/environment.sh"]
+        self.assertGreater(len(scripts), 6)
         # SC1091: it does not know the place of the file that they read.
         self.assertEqual(run("shellcheck", "--exclude=SC1091", *scripts)[:2], (0, ""))
+
+    def test_the_gpu_suite_is_in_it_on_request_only(self):
+        def names(folder):
+            return {path.name for path in folder.iterdir()}
+
+        self.assertEqual(names(bundle), names(suite) - {"tests"})
+        self.assertEqual(names(bundle / "runtime/bin"), {"ptb_dist"})
+        started = {"gpu_suite.sh", "mpirun", "orted", "run.sh", *names(suite / "runtime/bin")}
+        self.assertEqual(names(suite / "bin"), started)
+        self.assertLess({"test_backend", "ptb_dist_gpu_phases"}, started)
 
 
 class OnThisMachine(unittest.TestCase):
@@ -181,22 +204,31 @@ class BareRoot(unittest.TestCase):
         if status != 0:
             raise unittest.SkipTest(f"this root may not make namespaces: {why}")
         root = bundle.parent
+        cls.modules = pathlib.Path(sysconfig.get_path("stdlib"))
+        python = pathlib.Path(sys.executable).resolve()
         for folder in ("bin", "cuda", "dev", "proc", "tmp"):
             (root / folder).mkdir()
+        (root / cls.modules.relative_to("/")).mkdir(parents=True)
         for library in cuda.iterdir():
             (root / "cuda" / library.name).touch()
         shutil.copy("/bin/sh", root / "bin")
         (root / "bin/agent").write_text(AGENT)
         (root / "bin/agent").chmod(0o755)
-        for library in set(C_LIBRARY.findall(succeed("ldd", "/bin/sh", build / "ptb_dist"))):
-            copy = root / library[1:]
+        (root / "bin/python3").symlink_to(python)
+        for file in {*C_LIBRARY.findall(succeed("ldd", "/bin/sh", build / "ptb_dist")), str(python),
+                     *LIBRARY.findall(succeed("ldd", python))}:
+            copy = root / file[1:]
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(library, copy)
+            shutil.copy(file, copy)
 
     def enter(self, *command):
+        """(status, stdout, stderr)"""
+        return run("unshare", *NAMESPACES, "sh", "-ec", ENTER, "sh", bundle.parent, cuda,
+                   self.modules, *command)
+
+    def train(self, *command):
         """The perplexities that it tells, and its complaints."""
-        status, out, err = run("unshare", *NAMESPACES, "sh", "-ec", ENTER, "sh", bundle.parent,
-                               cuda, *command)
+        status, out, err = self.enter(*command)
         self.assertEqual(status, 0, out + err)
         # hwloc misses /sys, which a node has.
         complaints = [line for line in err.splitlines() if not line.startswith("[hwloc/linux]")]
@@ -204,20 +236,114 @@ class BareRoot(unittest.TestCase):
 
     def test_two_ranks(self):
         place = f"/{bundle.name}/bin"
-        self.assertEqual(self.enter(f"{place}/mpirun", *RANKS, f"{place}/ptb_dist", *TRAINING),
+        self.assertEqual(self.train(f"{place}/mpirun", *RANKS, f"{place}/ptb_dist", *TRAINING),
                          (expected, []))
 
     def test_one_process_by_itself(self):
-        told, complaints = self.enter(f"/{bundle.name}/bin/ptb_dist", *TRAINING)
+        told, complaints = self.train(f"/{bundle.name}/bin/ptb_dist", *TRAINING)
         self.assertEqual((len(told), complaints), (3, []))
 
     def test_ranks_on_two_nodes(self):
         place = f"/{bundle.name}/bin"
         settings = ("plm_rsh_agent agent", "oob_tcp_if_include lo", "btl_tcp_if_include lo")
         words = [word for setting in settings for word in ("--mca", *setting.split())]
-        told, _ = self.enter(f"{place}/mpirun", *words, "--host", "a,b", *RANKS,
+        told, _ = self.train(f"{place}/mpirun", *words, "--host", "a,b", *RANKS,
                              f"{place}/ptb_dist", *TRAINING)
         self.assertEqual(told, expected)
+
+    def test_the_gpu_suite_is_skipped_without_a_gpu(self):
+        program = f"/suite/{suite.name}/bin/gpu_suite.sh"
+        status, out, err = self.enter(program)
+        *lines, summary = out.splitlines()
+        self.assertEqual((status, err), (0, ""), out)
+        self.assertEqual([line.split(":")[0] for line in lines],
+                         [f"skipped {name}" for name in gpu_tests()])
+        for line in lines:
+            self.assertRegex(line, "ptb_dist: error: .*(there is no NVIDIA driver|built without)")
+        self.assertEqual(summary, f"0 passed, {len(lines)} skipped, 0 failed")
+        # The same of one, where it may not be skipped.
+        status, out, _ = self.enter("/bin/sh", "-c", f"PTB_DIST_REQUIRE=gpu {program} gpu_model")
+        self.assertEqual(status, 1)
+        self.assertRegex(out, r"^failed gpu_model: exit status 1\n +skipped: (.*\n)+"
+                              r"0 passed, 0 skipped, 1 failed\n$")
+
+
+# In the places of programs that need a GPU, those of the build that emulate one.
+EMULATED = {"ptb_dist": "ptb_dist_cuda_on_cpu", "ptb_dist_graphs_or_not": "ptb_dist_cuda_on_cpu",
+            "test_backend": "test_cuda_on_cpu", "ptb_dist_gpu_floors": "ptb_dist_gpu_floors_on_cpu",
+            "ptb_dist_gpu_phases": "ptb_dist_gpu_phases_on_cpu"}
+# What a site may have: a compute-sanitizer, whose options have a value each; here it finds out only
+# whether the program is there. And an mpirun of its own, which is not to be used.
+SITE = {"compute-sanitizer": """#!/bin/sh
+while [ "${1#--}" != "$1" ]; do shift 2; done
+exec "$1" --version
+""", "mpirun": """#!/bin/sh
+exit 1
+"""}
+
+
+class OnAnEmulatedGpu(unittest.TestCase):
+    """The suite, and gpu.sh, in a folder with a blank, from another folder."""
+
+    @classmethod
+    def setUpClass(cls):
+        if not (build / EMULATED["ptb_dist"]).exists():
+            if "cuda_on_cpu" in os.environ.get("PTB_DIST_REQUIRE", "").split(","):
+                raise AssertionError("PTB_DIST_REQUIRE has cuda_on_cpu, but it is not built")
+            raise unittest.SkipTest("the CUDA emulation is not built")
+        folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
+        cls.bundle = folder / "a folder"
+        succeed("cp", "-al", suite, cls.bundle)
+        for name, emulated in EMULATED.items():
+            program = cls.bundle / "runtime/bin" / name
+            if program.exists():  # of a build without nvcc one is not
+                cls.write(program, (build / emulated).read_bytes())
+                succeed("patchelf", "--force-rpath", "--set-rpath", "$ORIGIN/../lib", program)
+        cls.write(cls.bundle / "runtime/bin/test_model", b"#!/bin/sh\necho 3 errors >&2\nexit 3\n")
+        (folder / "site").mkdir()
+        for name, text in SITE.items():
+            cls.write(folder / "site" / name, text.encode())
+        cls.site = {"PATH": f"{folder}/site:{os.environ['PATH']}"}
+
+    @classmethod
+    def write(cls, path, content):
+        path.unlink(missing_ok=True)  # it may be a link to the suite's own
+        path.write_bytes(content)
+        path.chmod(0o755)
+
+    def test_the_suite_says_what_became_of_each_test(self):
+        # One of the operations, and of what ranks do, is enough here; the trainer's curves are not.
+        listed = self.bundle / "tests/support/gpu_suite.json"
+        tests = json.loads(listed.read_text())
+        ranks, = [test for test in tests["tests"] if test["name"] == "gpu_ranks"]
+        ranks["command"].append("OneGpu.test_lane_groups_have_the_same_bits")
+        self.write(listed, json.dumps(tests).encode())
+        status, out, err = run(self.bundle / "bin/gpu_suite.sh", "gpu_operations", "gpu_model",
+                               "gpu_ranks", "gpu_memcheck", **self.site,
+                               BOOST_TEST_RUN_FILTERS="operations/add")
+        self.assertEqual((status, err), (1, ""), out)
+        self.assertRegex(out, r"^passed gpu_operations: [\d.]+ s\n"
+                              r"failed gpu_model: exit status 3\n    3 errors\n"
+                              r"passed gpu_ranks: [\d.]+ s\n"
+                              r"passed gpu_memcheck: [\d.]+ s\n"
+                              r"3 passed, 0 skipped, 1 failed\n$")
+
+    def test_one_that_is_not_there(self):
+        status, out, err = run(self.bundle / "bin/gpu_suite.sh", "gpu_none")
+        self.assertEqual((status, out), (USAGE, ""))
+        self.assertIn(f"gpu_none: no such test; there are {', '.join(gpu_tests())}\n", err)
+
+    def test_gpu_sh_has_the_programs_and_the_mpirun(self):
+        gpu_sh, file = self.bundle / "tests/bench/gpu.sh", scratch / "rows.jsonl"
+        flags = ["--tiny", "--rounds", "1", "--comm", "mpi", "--json", file]
+        succeed(gpu_sh, "compare", *flags, "--lanes", "4", "--precisions", "fp32", "--python",
+                "/no/python", **self.site)
+        succeed(gpu_sh, "scaling", "tiny", *flags, "--gpus", "2", "--precision", "fp32",
+                "--strong-lanes", "4", "--weak-lanes", "2", **self.site, CUDA_ON_CPU_DEVICES="2")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        tools = {"floor"} if (self.bundle / "bin/ptb_dist_gpu_floors").exists() else set()
+        self.assertLessEqual({"phase", "step", *tools}, {row["kind"] for row in rows})
+        self.assertIn(("strong", 2), {(row.get("mode"), row.get("ranks")) for row in rows})
 
 
 class Libraries(unittest.TestCase):
@@ -287,6 +413,12 @@ class Libraries(unittest.TestCase):
         status, _, err = run(PROJECT / "launch/bundle.sh", "--build", self.folder)
         self.assertEqual(status, MISSING)
         self.assertRegex(err, r"^bundle.sh: error: libplain.so.1: not found, \S+/mca_btl_plain.so")
+
+    def test_a_build_without_tests_is_told(self):
+        status, _, err = run(PROJECT / "launch/bundle.sh", "--build", self.folder, "--tests")
+        self.assertEqual((status, err), (MISSING, "bundle.sh: error: --tests: the build in "
+                                         f"{self.folder} has none; configure it with"
+                                         " -DPTB_DIST_TESTS=ON\n"))
 
 
 class Refusals(unittest.TestCase):
