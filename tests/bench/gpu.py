@@ -8,7 +8,8 @@ Every row is a JSON object of one of these kinds:
     step      a model at so many lanes, `variant` of ptb_dist (precision) or pytorch (gpu_peer.py)
     phase     milliseconds of one phase of ptb_dist's step (ptb_dist_gpu_phases)
     train     a whole training: perplexities, seconds, the bar
-    scaling   a number of ranks: step, words/s, bytes on the wire
+    scaling   a number of ranks: step, words/s, bytes on the wire; `mode` is weak, strong, or alone:
+              one rank with the lanes that one of several has, for the share of sums and waiting
     note      what was not measured, and why
 
 Step time: ptb_dist's is that between the first and the last progress record of its metrics, over
@@ -30,7 +31,7 @@ import tempfile
 import time
 
 from corpus import CONFIGS, find_data
-from gpu_tables import PEERS, PRECISIONS, tables
+from gpu_tables import PEERS, PRECISIONS, lanes_of_a_rank, tables
 from speed import environment, words_per_second
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -338,14 +339,23 @@ def wire_bytes(keys, ranks):
     return round(4 * (dense + rows) * 2 * (ranks - 1) / ranks)
 
 
+def scaling_cases(args, ranks_counts):
+    """(mode, ranks, global lanes), each measurement once."""
+    cases = [(mode, ranks, batch * ranks if mode == "weak" else batch)
+             for mode, batches in (("weak", args.weak_lanes), ("strong", args.strong_lanes))
+             for batch in batches for ranks in ranks_counts]
+    for _, ranks, lanes in [*cases]:
+        alone = lanes_of_a_rank(lanes, ranks)
+        if not any(case[1:] == (1, alone) for case in cases):
+            cases.append(("alone", 1, alone))
+    return cases
+
+
 def scaling(args, rows, budget):
     gpus = args.gpus or count_gpus()
     if gpus == 0:
         raise SystemExit("gpu.sh: error: nvidia-smi shows no GPU; --gpus N says how many there are")
-    ranks_counts = [ranks for ranks in (1, 2, 4, 8) if ranks <= gpus]
-    cases = [(mode, ranks, batch * ranks if mode == "weak" else batch)
-             for mode, batches in (("weak", args.weak_lanes), ("strong", args.strong_lanes))
-             for batch in batches for ranks in ranks_counts]
+    cases = scaling_cases(args, [ranks for ranks in (1, 2, 4, 8) if ranks <= gpus])
     for turn in range(args.rounds):
         for case in cases[:: -1 if turn % 2 else 1]:
             mode, ranks, lanes = case
@@ -364,7 +374,6 @@ def scaling(args, rows, budget):
                      lanes=lanes, round=turn, windows=windows, words_per_second=round(speed, 1),
                      milliseconds=round(1000 * keys["num_steps"] * lanes / speed, 4),
                      wire_bytes=wire_bytes(keys, ranks))
-    rows.note("share of time waiting: ptb_dist does not report it")
 
 
 # --- all ----------------------------------------------------------------------------------------

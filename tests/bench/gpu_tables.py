@@ -117,10 +117,29 @@ def train_table(rows):
               lines)
 
 
+def lanes_of_a_rank(lanes, ranks):
+    """Of the rank that has most."""
+    return -(-lanes // ranks)
+
+
+def waiting_share(row, alone):
+    """Of the step of several ranks: what one rank with the lanes of one of them does not need in
+    the same round: sums, waiting, and the rows of the others' words. None where that was
+    not measured. `alone`: (model, precision, lanes, round) -> milliseconds of one rank."""
+    lanes = lanes_of_a_rank(row["lanes"], row["ranks"])
+    milliseconds = alone.get((row["model"], row["precision"], lanes, row["round"]))
+    if row["ranks"] == 1 or milliseconds is None:
+        return None
+    return 1 - milliseconds / row["milliseconds"]
+
+
 def scaling_table(rows):
+    rows = [row for row in rows if row["kind"] == "scaling"]
+    alone = {(row["model"], row["precision"], row["lanes"], row["round"]): row["milliseconds"]
+             for row in rows if row["ranks"] == 1}
     found = {}
     for row in rows:
-        if row["kind"] == "scaling":
+        if row["mode"] != "alone":
             batch = row["lanes"] // row["ranks"] if row["mode"] == "weak" else row["lanes"]
             key = row["model"], row["precision"], row["mode"], batch
             found.setdefault(key, {}).setdefault(row["ranks"], []).append(row)
@@ -132,12 +151,15 @@ def scaling_table(rows):
             step = statistics.median(row["milliseconds"] for row in group)
             efficiency = (f"{100 * speeds[ranks] / speeds[1] / ranks:.0f} %" if 1 in speeds
                           else "-")
+            shares = [share for row in group if (share := waiting_share(row, alone)) is not None]
             lines.append([*key[:3], group[0]["lanes"], ranks, f"{step:.3f}",
                           f"{speeds[ranks]:,.0f}", efficiency,
+                          f"{100 * statistics.median(shares):.0f} %" if shares else "-",
                           f"{group[0]['wire_bytes'] / 1e6:.1f}"])
     if lines:
-        table("Scaling", ["model", "precision", "batch", "lanes", "ranks", "step, ms", "words/s",
-                          "of 1 rank's, a rank", "MB sent a rank (derived)"], lines)
+        table("Scaling; sums and waiting: 1 - step of one rank with the lanes of one of P / step",
+              ["model", "precision", "batch", "lanes", "ranks", "step, ms", "words/s",
+               "of 1 rank's, a rank", "sums and waiting", "MB sent a rank (derived)"], lines)
 
 
 def tables(rows):

@@ -160,17 +160,35 @@ class Train(Gpu):
 class Scaling(Gpu):
     def test_two_ranks(self):
         rows, out = self.gpu("scaling", "tiny", "--precision", "fp32", "--gpus", "2",
-                             "--weak-lanes", "2", "--strong-lanes", "4", "--rounds", "1",
+                             "--weak-lanes", "2", "--strong-lanes", "5", "--rounds", "1",
                              CUDA_ON_CPU_DEVICES="2")
         found = [(row["mode"], row["ranks"], row["lanes"]) for row in self.of_kind(rows, "scaling")]
-        self.assertEqual(found, [("weak", 1, 2), ("weak", 2, 4), ("strong", 1, 4),
-                                 ("strong", 2, 4)])
+        self.assertEqual(found, [("weak", 1, 2), ("weak", 2, 4), ("strong", 1, 5),
+                                 ("strong", 2, 5), ("alone", 1, 3)])
         # Two layers of [36,72] and 72, the softmax's [18,200] and 200, rows of 24 words.
-        derived = 4 * (2 * (36 * 72 + 72) + 18 * 200 + 200 + 24 * 18)
+        derived = [4 * (2 * (36 * 72 + 72) + 18 * 200 + 200 + words * 18) for words in (24, 30)]
         self.assertEqual([row["wire_bytes"] for row in self.of_kind(rows, "scaling")],
-                         [0, derived, 0, derived])
-        self.assertIn("share of time waiting: ptb_dist does not report it", out)
-        self.assertRegex(out, r"\| tiny \| fp32 \| strong \| 4 \| 2 \| [\d.]+ \| [\d,]+ \| \d+ %")
+                         [0, derived[0], 0, derived[1], 0])
+        self.assertNotIn("alone", out)
+        for mode, lanes in (("weak", 4), ("strong", 5)):
+            self.assertRegex(out, rf"\| tiny \| fp32 \| {mode} \| {lanes} \| 2 \| [\d.]+ \| [\d,]+ "
+                                  r"\| \d+ % \| -?\d+ % \| ")
+
+    def test_sums_and_waiting_are_what_one_rank_does_not_need(self):
+        def row(mode, ranks, lanes, milliseconds, turn):
+            return dict(kind="scaling", model="large", precision="bf16", mode=mode, ranks=ranks,
+                        lanes=lanes, milliseconds=milliseconds, round=turn, wire_bytes=0,
+                        words_per_second=35_000 * lanes / milliseconds)
+
+        out = self.table(row("weak", 1, 80, 9, 0), row("weak", 8, 640, 10, 0),
+                         row("strong", 4, 640, 20, 0), row("alone", 1, 160, 16, 0),
+                         row("strong", 4, 640, 20, 1), row("alone", 1, 160, 14, 1),
+                         row("strong", 4, 640, 99, 2),  # the time was up behind it
+                         row("strong", 2, 640, 30, 0))
+        self.assertIn("| weak | 80 | 1 | 9.000 | 311,111 | 100 % | - |", out)
+        self.assertIn("| weak | 640 | 8 | 10.000 | 2,240,000 | 90 % | 10 % |", out)
+        self.assertIn("| strong | 640 | 4 | 20.000 | 1,120,000 | - | 25 % |", out)
+        self.assertIn("| strong | 640 | 2 | 30.000 | 746,667 | - | - |", out)
 
     def test_more_ranks_than_gpus(self):
         rows, out = self.gpu("scaling", "tiny", "--precision", "fp32", "--gpus", "2",
