@@ -20,11 +20,11 @@ struct Sizes {
   int L;
 };
 
-// Odd and uneven, so that no loop over vectors, tiles or quads comes out even by luck; the last is
-// the small model with fewer words. B = 0: a rank without lanes.
-const std::vector<Sizes> kSizes = {{1, 1, 1, 2, 1},    {3, 2, 5, 11, 2},      {7, 3, 16, 50, 1},
-                                   {5, 1, 33, 101, 3}, {4, 0, 6, 13, 2},      {2, 9, 50, 257, 2},
-                                   {35, 3, 67, 40, 2}, {20, 20, 200, 1000, 2}};
+// Odd and uneven, so that no loop over vectors, tiles or quads comes out even by luck; more layers
+// than a GPU has queues; the last is the small model with fewer words. B = 0: a rank without lanes.
+const std::vector<Sizes> kSizes = {{1, 1, 1, 2, 1},    {3, 2, 5, 11, 2},  {7, 3, 16, 50, 1},
+                                   {5, 1, 33, 101, 3}, {4, 0, 6, 13, 2},  {2, 9, 50, 257, 2},
+                                   {35, 3, 67, 40, 2}, {12, 2, 7, 13, 4}, {20, 20, 200, 1000, 2}};
 
 // A result, and how far it may be from the reference: slack · eps · sqrt(terms) · magnitude, where
 // eps is the spacing of the backend's Real at 1 and `terms` how many numbers the longest of its

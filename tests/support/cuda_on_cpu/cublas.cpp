@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "support/cuda_on_cpu/memory.hpp"
 #include "support/cuda_on_cpu/race.hpp"
 #include "support/cuda_on_cpu/runtime.hpp"
 #include "support/cuda_on_cpu/settings.hpp"
@@ -19,6 +20,7 @@ using namespace ptb::cuda_on_cpu;
 
 struct cublasContext {
   cudaStream_t stream = nullptr;
+  void* workspace = nullptr;
 };
 
 namespace {
@@ -78,6 +80,7 @@ std::vector<float> unpacked(const Matrix& matrix, bool is_tf32) {
 }
 
 struct Product {
+  void* workspace;
   Matrix a, b;
   bool is_tf32;
   bool accumulates;  // beta: 0 or 1
@@ -99,8 +102,12 @@ void count(const Product& p) {
                       static_cast<std::int64_t>(sizeof(float)) * m * n * (p.accumulates ? 2 : 1);
 }
 
+constexpr std::size_t kWorkspaceBytes = 32;  // of it stand for all
+
 void run(const Product& p) {
   count(p);
+  // Two products at once must not share it, whether or not they need it.
+  if (p.workspace != nullptr) note_access(p.workspace, kWorkspaceBytes, true);
   p.a.note_read();
   p.b.note_read();
   const auto rows = static_cast<std::size_t>(p.a.rows);
@@ -138,10 +145,17 @@ cublasStatus_t cublasDestroy(cublasHandle_t handle) {
 
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
   handle->stream = stream;
+  handle->workspace = nullptr;  // as the real one does
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetWorkspace(cublasHandle_t, void*, size_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void* workspace, size_t bytes) {
+  if (bytes < kWorkspaceBytes || !is_allocated(workspace, bytes)) {
+    return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  handle->workspace = workspace;
+  return CUBLAS_STATUS_SUCCESS;
+}
 
 cublasStatus_t cublasGetVersion(cublasHandle_t, int* version) {
   *version = CUBLAS_VERSION;
@@ -159,7 +173,12 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t a_operation
   if (device_status() != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
   const float factor = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
   if (factor != 1.0f || (keep != 0.0f && keep != 1.0f)) fail("only alpha 1 and beta 0 or 1");
-  const Product product{.a = {a, a_type, a_operation != CUBLAS_OP_N, m, k, a_stride},
+  if (handle->workspace == nullptr && handle->stream != nullptr &&
+      handle->stream->capture != nullptr) {
+    fail("a captured product without a workspace of its own, for which cuBLAS would allocate");
+  }
+  const Product product{.workspace = handle->workspace,
+                        .a = {a, a_type, a_operation != CUBLAS_OP_N, m, k, a_stride},
                         .b = {b, b_type, b_operation != CUBLAS_OP_N, k, n, b_stride},
                         .is_tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a_type == CUDA_R_32F,
                         .accumulates = keep == 1.0f,

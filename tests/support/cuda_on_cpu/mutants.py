@@ -94,8 +94,16 @@ def all_mutants():
         *by_pattern("a barrier is missing", r"__syncthreads\(\);", samples=(0, 2)),
         *by_pattern("an event is not waited for", r"check\(cudaStreamWaitEvent\(.*\)\);",
                     samples=(0,)),
-        *by_pattern("a stream does not wait for another", r"\b(fork|join)\(\);|\bqueue\(.*\.wait_for\(.*\);",
-                    after=";", files="*.cu", samples=(1,)),
+        *by_pattern("a stream does not wait for another",
+                    r"\b(fork|join)\(\);|\bqueue\(.*\.wait_for\(.*\);", after=";", files="*.cu",
+                    samples=(1,)),
+        *by_text("streams share a workspace of cuBLAS", "products.cu",
+                 'allocate_device(workspace_bytes(generation), "the workspace of cuBLAS")',
+                 "[&] { static const auto shared = allocate_device(workspace_bytes(generation), \"\");"
+                 " return shared; }()", is_sample=True),
+        *by_text("cuBLAS has no workspace of its own", "products.cu",
+                 "check(cublasSetWorkspace(cublas_.get(), workspace_.get(), "
+                 "workspace_bytes(generation)));", ""),
         *by_pattern("a bound is not checked", r"if \(index >= [^)]*\) return;", samples=(0,)),
         *by_text("a bound is not checked", "optimizer.cu", "if (k < n) to[k]", "to[k]"),
         *by_text("a bound is not checked", "products.cu", "if (k < n) to[k]", "to[k]",
