@@ -1,5 +1,6 @@
 #include "commands.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
@@ -33,7 +34,10 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
     for (const Seat& seat : seats) machine.hosts.push_back(seat.host);
     machine.seats = lines_of(seats);
     // They are of one model, which the backends' identity has.
-    machine.peak_flops = device_count(seats) * machine.backend->device().peak_flops;
+    const std::vector<int> sharing = ranks_by_device(seats);
+    if (sharing.empty()) return;
+    machine.peak_flops = static_cast<double>(sharing.size()) * machine.backend->device().peak_flops;
+    machine.ranks_on_a_gpu = *std::ranges::max_element(sharing);
     if (config.comm != "mpi") machine.warnings = require_own_devices(seats);
   });
   machine.communicator =

@@ -27,7 +27,8 @@ struct Machine {
 
   // Of root alone. By rank, the host; for the log, which rank has which GPU, and what is odd about it.
   std::vector<std::string> hosts{}, seats{}, warnings{};
-  double peak_flops = 0;  // of all GPUs together, in the backend's precision; 0: not known
+  double peak_flops = 0;   // of all GPUs together, in the backend's precision; 0: not known
+  int ranks_on_a_gpu = 1;  // at most
 };
 Machine make_machine(Session& session, const Config& config, const Factories& factories);
 

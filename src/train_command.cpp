@@ -207,13 +207,13 @@ Trainer::End test_best(const TrainerParts& parts, Trainer& trainer, const Start&
   return trainer.test_best();
 }
 
-// All that a run takes it keeps, so at its end this is the most. Rank 0 has as many lanes as any.
+// All that a run takes it keeps, so at its end this is the most. Rank 0 has as many lanes as any. The
+// driver tells what all processes have together.
 void say_device_memory(Report& report, const Backend& backend) {
   const std::int64_t used = backend.device_bytes_in_use();
   if (used == 0) return;
-  report.line(fmt::format("GPU memory of rank 0: at most {:.2f} of {:.2f} GB in use",
-                          static_cast<double>(used) / 1e9,
-                          static_cast<double>(backend.device().memory) / 1e9));
+  report.line(fmt::format("GPU memory: {} of {} were in use on rank 0's GPU, by whomever",
+                          bytes_text(used), bytes_text(backend.device().memory)));
 }
 
 ExitCode train(const CommandLine& line, const TrainerParts& parts, Trainer& trainer,
@@ -252,7 +252,6 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   session.on_every_rank([&] {
     plan = make_plan(config, corpus, session.size(), backend,
                      start.restart ? start.restart->global_lanes : 0);
-    plan.peak_flops = machine.peak_flops;
   });
   if (start.restart) check_place(start.restart->progress, plan, start.restart->is_other_text);
   std::vector<std::string> header, warnings;
@@ -262,7 +261,8 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
         fmt::format("{}, all-reduce: {}", backend.description(), machine.communicator->name()));
     header.insert(header.begin() + 1, machine.seats.begin(), machine.seats.end());
     warnings = machine.warnings;
-    for (std::string& text : plan.warnings(config)) warnings.push_back(std::move(text));
+    for (std::string& text : plan.warnings(config, machine.ranks_on_a_gpu))
+      warnings.push_back(std::move(text));
     if (is_dry) print_plan(header, warnings, start.restart);
   });
   if (is_dry) return 0;
@@ -287,7 +287,8 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
                               .parameters = *parameters,
                               .report = report,
                               .checkpointer = checkpointer,
-                              .faults = faults};
+                              .faults = faults,
+                              .peak_flops = machine.peak_flops};
   std::optional<Trainer> trainer;
   session.on_every_rank([&] { trainer.emplace(parts); });
   if (start.restart) trainer->go_on(start.restart->progress, start.restart->state);

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdlib>
 #include <map>
-#include <set>
 #include <tuple>
 
 namespace ptb {
@@ -63,12 +62,14 @@ std::vector<std::string> lines_of(const std::vector<Seat>& seats) {
   return lines;
 }
 
-int device_count(const std::vector<Seat>& seats) {
-  std::set<std::tuple<std::string, std::string>> devices;
+std::vector<int> ranks_by_device(const std::vector<Seat>& seats) {
+  std::map<std::tuple<std::string, std::string>, int> ranks;
   for (const Seat& seat : seats) {
-    if (!seat.device.uuid.empty()) devices.insert({seat.host, seat.device.bus_id});
+    if (!seat.device.uuid.empty()) ++ranks[{seat.host, seat.device.bus_id}];
   }
-  return static_cast<int>(devices.size());
+  std::vector<int> counts;
+  for (const auto& [device, count] : ranks) counts.push_back(count);
+  return counts;
 }
 
 std::vector<std::string> require_own_devices(const std::vector<Seat>& seats) {

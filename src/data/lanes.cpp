@@ -54,17 +54,6 @@ int Lanes::steps(int index) const {
   return static_cast<int>(std::min<std::int64_t>(num_steps_, left));
 }
 
-std::int64_t Lanes::most_words() const {
-  std::size_t most = 0;
-  std::vector<std::int32_t> words;
-  for (int index = 0; index < windows_; ++index) {
-    words.clear();
-    fill_words(words, index);
-    most = std::max(most, words.size());
-  }
-  return static_cast<std::int64_t>(most);
-}
-
 std::int64_t Lanes::predicted_tokens() const {
   const std::int64_t full = static_cast<std::int64_t>(windows_ - 1) * num_steps_;
   return lanes_ * (full + steps(windows_ - 1));
@@ -76,11 +65,12 @@ std::span<const std::int32_t> Lanes::lane_text(int lane, int index) const {
                          static_cast<std::size_t>(steps(index)) + 1);
 }
 
-void Lanes::fill(Window& window, int index, LaneSlice slice, bool for_training) const {
+Window Lanes::window(int index, LaneSlice slice) const {
   require(0 <= index && index < windows_, "0 <= index < windows()");
   require(slice.global == lanes_ && slice.first >= 0 && slice.count >= 0 &&
               slice.first + slice.count <= lanes_,
           "the slice is one of these lanes");
+  Window window;
   window.num_steps = steps(index);
   window.lanes = slice;
   const auto width = static_cast<std::size_t>(slice.count);
@@ -93,44 +83,65 @@ void Lanes::fill(Window& window, int index, LaneSlice slice, bool for_training) 
       window.targets[t * width + b] = text[t + 1];
     }
   }
-  window.words.clear();
-  window.row_begin.clear();
-  window.positions.clear();
-  if (!for_training) return;
-  fill_words(window.words, index);
-  fill_rows(window);
+  return window;
 }
 
-// Of the inputs of all lanes, ascending.
-void Lanes::fill_words(std::vector<std::int32_t>& words, int index) const {
+std::vector<std::int32_t> Lanes::words(int index) const {
+  std::vector<std::int32_t> words;
   for (int lane = 0; lane < lanes_; ++lane) {
     const auto text = lane_text(lane, index);
     words.insert(words.end(), text.begin(), text.end() - 1);
   }
   std::sort(words.begin(), words.end());
   words.erase(std::unique(words.begin(), words.end()), words.end());
+  return words;
 }
 
 // A counting sort of the positions by their word.
-void Lanes::fill_rows(Window& window) {
+WordPositions find_words(const Window& window, std::span<const std::int32_t> words) {
   std::vector<std::size_t> row_of;
   row_of.reserve(window.inputs.size());
   for (const std::int32_t id : window.inputs) {
-    const auto word = std::lower_bound(window.words.begin(), window.words.end(), id);
-    row_of.push_back(static_cast<std::size_t>(word - window.words.begin()));
+    const auto word = std::lower_bound(words.begin(), words.end(), id);
+    require(word != words.end() && *word == id, "every input is one of the words");
+    row_of.push_back(static_cast<std::size_t>(word - words.begin()));
   }
   // Sizes are counted two places up, so that placing row u may move row_begin[u + 1] from the row's
   // begin to its end, which is where it has to stand.
-  auto& begin = window.row_begin;
-  begin.assign(window.words.size() + 2, 0);
+  WordPositions result;
+  std::vector<std::int32_t>& begin = result.row_begin;
+  begin.assign(words.size() + 2, 0);
   for (const std::size_t row : row_of) ++begin[row + 2];
   std::partial_sum(begin.begin(), begin.end(), begin.begin());
-  window.positions.resize(window.inputs.size());
+  result.positions.resize(row_of.size());
   for (std::size_t i = 0; i < row_of.size(); ++i) {
-    window.positions[static_cast<std::size_t>(begin[row_of[i] + 1]++)] =
+    result.positions[static_cast<std::size_t>(begin[row_of[i] + 1]++)] =
         static_cast<std::int32_t>(i);
   }
   begin.pop_back();
+  return result;
+}
+
+WindowWords::WindowWords(const Lanes& lanes) {
+  for (int index = 0; index < lanes.windows(); ++index) {
+    const std::vector<std::int32_t> words = lanes.words(index);
+    words_.insert(words_.end(), words.begin(), words.end());
+    ends_.push_back(words_.size());
+  }
+}
+
+std::span<const std::int32_t> WindowWords::of(int window) const {
+  require(0 <= window && window < std::ssize(ends_), "0 <= window < windows of the lanes");
+  const auto index = static_cast<std::size_t>(window);
+  const std::size_t begin = index == 0 ? 0 : ends_[index - 1];
+  return std::span(words_).subspan(begin, ends_[index] - begin);
+}
+
+std::int64_t WindowWords::most() const {
+  std::size_t most = 0;
+  for (int window = 0; window < std::ssize(ends_); ++window)
+    most = std::max(most, of(window).size());
+  return static_cast<std::int64_t>(most);
 }
 
 }  // namespace ptb

@@ -1,78 +1,110 @@
 #include "ptb_dist/model/batch.hpp"
 
+#include <algorithm>
 #include <span>
 
 namespace ptb {
 namespace {
 
-// Elements of a window's tensors.
-std::int64_t row_elements(const Lanes& split, std::int64_t lanes, std::int64_t max_words) {
-  const std::int64_t positions = split.num_steps() * lanes;
-  return max_words == 0 ? 2 * positions : 3 * positions + (max_words + 1) + max_words + 1;
-}
+// Where a window's arrays begin in a row of a batch's table; inputs do at 0.
+struct RowLayout {
+  RowLayout(const Lanes& split, std::int64_t lanes, std::int64_t max_words)
+      : capacity(split.num_steps() * lanes),
+        starts(max_words == 0 ? 0 : max_words + 1),
+        targets(capacity),
+        positions(2 * capacity),
+        row_begin(starts == 0 ? positions : 3 * capacity),
+        elements(row_begin + starts) {}
 
-// `row` as the tensors of a window.
-WindowTensors parts_of(const Tensor& row, std::int64_t positions, std::int64_t max_words) {
-  std::int64_t used = 0;
-  const auto take = [&](std::int64_t count) {
-    used += count;
-    return row.view(used - count, {count});
-  };
-  WindowTensors parts;
-  parts.inputs = take(positions);
-  parts.targets = take(positions);
-  if (max_words == 0) return parts;
-  parts.positions = take(positions);
-  parts.row_begin = take(max_words + 1);
-  parts.words = take(max_words);
-  parts.word_count = take(1);
-  return parts;
-}
+  std::int64_t capacity;  // of inputs, targets and positions
+  std::int64_t starts;    // elements of row_begin
+  std::int64_t targets, positions, row_begin, elements;
+};
 
-void upload_front(Backend& backend, const Tensor& to, std::span<const std::int32_t> from) {
-  backend.upload(to.view({std::ssize(from)}), std::as_bytes(from));
-}
+// A table [windows,n] in host memory, filled piece by piece.
+class HostTable {
+ public:
+  HostTable(std::int64_t rows, std::int64_t columns)
+      : rows_(rows), columns_(columns), values_(static_cast<std::size_t>(rows * columns)) {}
 
-void upload_window(Backend& backend, const WindowTensors& to, const Window& from) {
-  upload_front(backend, to.inputs, from.inputs);
-  upload_front(backend, to.targets, from.targets);
-  if (to.words.empty()) return;
-  const auto word_count = static_cast<std::int32_t>(from.words.size());
-  upload_front(backend, to.positions, from.positions);
-  upload_front(backend, to.row_begin, from.row_begin);
-  upload_front(backend, to.words, from.words);
-  upload_front(backend, to.word_count, {&word_count, 1});
+  void put(std::int64_t row, std::int64_t column, std::span<const std::int32_t> values) {
+    std::ranges::copy(values, values_.begin() + row * columns_ + column);
+  }
+  Tensor upload(Backend& backend) const {
+    const Tensor table = backend.allocate(ElementType::i32, {rows_, columns_});
+    backend.upload(table, std::as_bytes(std::span(values_)));
+    return table;
+  }
+
+ private:
+  std::int64_t rows_, columns_;
+  std::vector<std::int32_t> values_;
+};
+
+std::int64_t table_bytes(const Lanes& split, std::int64_t columns) {
+  return (split.windows() + 1) * columns * static_cast<std::int64_t>(size_of(ElementType::i32));
 }
 
 }  // namespace
 
-Batch::Batch(Backend& backend, const Lanes& split, LaneSlice slice, std::int64_t max_words)
-    : lanes(slice) {
-  const std::int64_t positions = std::int64_t{split.num_steps()} * slice.count;
-  const std::int64_t elements = row_elements(split, slice.count, max_words);
-  table_ = backend.allocate(ElementType::i32, {split.windows(), elements});
-  row_ = backend.allocate(ElementType::i32, {elements});
-  tensors = parts_of(row_, positions, max_words);
-  Window window;
-  for (int index = 0; index < split.windows(); ++index) {
-    split.fill(window, index, slice, max_words > 0);
-    upload_window(backend, parts_of(table_[index], positions, max_words), window);
-    extents_.push_back({.num_steps = window.num_steps, .word_count = std::ssize(window.words)});
+BatchWords::BatchWords(Backend& backend, const Lanes& split)
+    : of_windows(split), max_count(of_windows.most()) {
+  HostTable table(split.windows(), max_count + 1);
+  for (int window = 0; window < split.windows(); ++window) {
+    const std::span<const std::int32_t> words = of_windows.of(window);
+    const auto size = static_cast<std::int32_t>(words.size());
+    table.put(window, 0, words);
+    table.put(window, max_count, {&size, 1});
   }
+  table_ = table.upload(backend);
+  row_ = backend.allocate(ElementType::i32, {max_count + 1});
+  ids = row_.view({max_count});
+  device_count = row_.view(max_count, {1});
+}
+
+void BatchWords::load(Backend& backend) const {
+  backend.load_window({.table = table_, .to = row_});
+}
+
+Batch::Batch(Backend& backend, const Lanes& split, LaneSlice slice, const BatchWords* of_rank)
+    : lanes(slice), words(of_rank) {
+  const RowLayout layout(split, slice.count, words == nullptr ? 0 : words->max_count);
+  HostTable table(split.windows(), layout.elements);
+  for (int index = 0; index < split.windows(); ++index) {
+    const Window window = split.window(index, slice);
+    steps_.push_back(window.num_steps);
+    table.put(index, 0, window.inputs);
+    table.put(index, layout.targets, window.targets);
+    if (words == nullptr) continue;
+    const WordPositions found = find_words(window, words->of_windows.of(index));
+    table.put(index, layout.positions, found.positions);
+    table.put(index, layout.row_begin, found.row_begin);
+  }
+  table_ = table.upload(backend);
+  row_ = backend.allocate(ElementType::i32, {layout.elements});
+  tensors.inputs = row_.view({layout.capacity});
+  tensors.targets = row_.view(layout.targets, {layout.capacity});
+  if (words == nullptr) return;
+  tensors.positions = row_.view(layout.positions, {layout.capacity});
+  tensors.row_begin = row_.view(layout.row_begin, {layout.starts});
 }
 
 void Batch::select(int window) {
-  require(0 <= window && window < std::ssize(extents_), "0 <= window < windows of the split");
-  const Extent& extent = extents_[static_cast<std::size_t>(window)];
-  num_steps = extent.num_steps;
-  word_count = extent.word_count;
+  require(0 <= window && window < std::ssize(steps_), "0 <= window < windows of the split");
+  num_steps = steps_[static_cast<std::size_t>(window)];
 }
 
-void Batch::load(Backend& backend) const { backend.load_window({.table = table_, .to = row_}); }
+void Batch::load(Backend& backend) const {
+  backend.load_window({.table = table_, .to = row_});
+  if (words != nullptr) words->load(backend);
+}
+
+std::int64_t batch_words_bytes(const Lanes& split, std::int64_t max_words) {
+  return table_bytes(split, max_words + 1);
+}
 
 std::int64_t batch_bytes(const Lanes& split, std::int64_t lanes, std::int64_t max_words) {
-  return (split.windows() + 1) * row_elements(split, lanes, max_words) *
-         static_cast<std::int64_t>(size_of(ElementType::i32));
+  return table_bytes(split, RowLayout(split, lanes, max_words).elements);
 }
 
 }  // namespace ptb

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 namespace ptb {
-Rows embedding_rows(const Batch& batch, const Gradients& gradients) {
-  return {
-      .packed = gradients.rows(), .ids = batch.tensors.words, .count = batch.tensors.word_count};
+
+Rows embedding_rows(const BatchWords& words, const Gradients& gradients) {
+  return {.packed = gradients.rows(), .ids = words.ids, .count = words.device_count};
 }
 
 RecurrentState::RecurrentState(Backend& backend, const ModelShape& shape, int lanes)
@@ -154,9 +154,9 @@ Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspac
                                              .row_begin = batch.tensors.row_begin,
                                              .positions = batch.tensors.positions,
                                              .dropout = workspace.dropout,
-                                             .rows = embedding_rows(batch, gradients)});
+                                             .rows = embedding_rows(*batch.words, gradients)});
               },
-          .completes = GradientPart{.rows = batch.word_count}};
+          .completes = GradientPart{.rows = batch.words->count}};
 }
 
 void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,

@@ -38,7 +38,7 @@ Evaluator::Evaluator(const EvaluatorParts& parts, const Lanes& lanes, Sharing sh
     }
     groups_.push_back(
         {.lanes = slice,
-         .batch = Batch(parts.backend, lanes, slice, 0),
+         .batch = Batch(parts.backend, lanes, slice),
          .state = RecurrentState(parts.backend, parts.shape, slice.count),
          .workspace = workspace_of(
              workspaces_, parts.backend, parts.shape,

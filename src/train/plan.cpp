@@ -20,14 +20,6 @@ constexpr int kFewLanes = 8;
 // Of a file that is being saved: HDF5's own, and the bytes that a thread brings to the disk.
 constexpr int kCopiesOfSave = 2;
 
-// "1.5 MB": decimal units, as for messages on a wire.
-std::string bytes_text(std::int64_t bytes) {
-  const auto value = static_cast<double>(bytes);
-  if (value < 1e6) return fmt::format("{:.1f} kB", value / 1e3);
-  if (value < 1e9) return fmt::format("{:.1f} MB", value / 1e6);
-  return fmt::format("{:.2f} GB", value / 1e9);
-}
-
 // A Workspace (model/language_model.hpp).
 struct WindowSize {
   std::int64_t steps = 0, lanes = 0, softmax_rows = 0;
@@ -70,7 +62,8 @@ struct Splits {
 std::int64_t window_bytes(const Plan& plan, const Splits& splits,
                           const std::vector<LaneSlice>& train,
                           const std::vector<LaneSlice>& valid) {
-  std::int64_t bytes = batch_bytes(splits.test, 1, 0);
+  std::int64_t bytes =
+      batch_words_bytes(splits.train, plan.max_rows) + batch_bytes(splits.test, 1, 0);
   for (const LaneSlice& group : train) {
     bytes += batch_bytes(splits.train, group.count, plan.max_rows);
   }
@@ -191,11 +184,11 @@ int lane_groups(const Config& config, int ranks, int lanes) {
 
 std::string memory_text(const Plan& plan) {
   const std::string bytes = bytes_text(plan.rank_bytes);
-  if (plan.device_bytes == 0) {
+  if (plan.device_memory == 0) {
     return fmt::format("Memory: about {} per rank (without the corpus)", bytes);
   }
   return fmt::format("GPU memory: about {} per rank of {} (without what CUDA and NCCL take)", bytes,
-                     bytes_text(plan.device_bytes));
+                     bytes_text(plan.device_memory));
 }
 
 // "3" or "2 or 3" lanes of a group.
@@ -218,6 +211,13 @@ std::string equal_ranks(int groups) {
 }
 
 }  // namespace
+
+std::string bytes_text(std::int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (value < 1e6) return fmt::format("{:.1f} kB", value / 1e3);
+  if (value < 1e9) return fmt::format("{:.1f} MB", value / 1e6);
+  return fmt::format("{:.2f} GB", value / 1e9);
+}
 
 std::vector<LaneSlice> Plan::groups_of(int rank) const {
   return groups_of_rank(global_lanes, lane_groups, rank, ranks);
@@ -249,12 +249,12 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, const Back
   const ParameterTable table(plan.model);
   const auto H = plan.model.hidden_size;
   plan.parameters = table.elements();
-  plan.max_rows = splits.train.most_words();
+  plan.max_rows = WindowWords(splits.train).most();
   const std::size_t real_bytes = size_of(backend.real_type());
   const auto real = static_cast<std::int64_t>(real_bytes);
   plan.parameter_bytes = real * plan.parameters;
   plan.all_reduce_bytes = ranks == 1 ? 0 : real * (table.dense_elements() + plan.max_rows * H);
-  plan.device_bytes = backend.device().memory;
+  plan.device_memory = backend.device().memory;
   plan.rank_bytes = memory_of_rank(plan, config, splits, backend);
   plan.checkpoint_bytes =
       checkpoint_bytes(table, 2 * plan.model.num_layers * plan.global_lanes * H, real_bytes);
@@ -285,9 +285,9 @@ std::vector<std::string> Plan::lines(const Config& config) const {
                                            bytes_text(all_reduce_bytes)));
   lines.push_back(
       fmt::format("{}; {:.2f} MFLOP per word", memory_text(*this), flops_per_word / 1e6));
-  lines.push_back(fmt::format("Checkpoint: about {}; while one is saved rank 0 needs {} more",
-                              bytes_text(checkpoint_bytes),
-                              bytes_text(kCopiesOfSave * checkpoint_bytes)));
+  lines.push_back(
+      fmt::format("Checkpoint: about {}; while one is saved rank 0 needs {} more of its host",
+                  bytes_text(checkpoint_bytes), bytes_text(kCopiesOfSave * checkpoint_bytes)));
   if (config.scaling == "strong" && ranks > 1 && lanes_of(ranks - 1).count < kFewLanes) {
     lines.push_back(fmt::format(
         "Note: with fewer than {} lanes a rank reads all weights for few rows and exchanges all "
@@ -297,7 +297,7 @@ std::vector<std::string> Plan::lines(const Config& config) const {
   return lines;
 }
 
-std::vector<std::string> Plan::warnings(const Config& config) const {
+std::vector<std::string> Plan::warnings(const Config& config, int ranks_on_a_gpu) const {
   std::vector<std::string> warnings;
   if (config.scaling == "weak" && ranks > 1) {
     warnings.push_back(fmt::format(
@@ -311,9 +311,12 @@ std::vector<std::string> Plan::warnings(const Config& config) const {
                     "rounding",
                     lane_groups, equal_ranks(lane_groups), ranks));
   }
-  if (device_bytes > 0 && rank_bytes > device_bytes) {
-    warnings.push_back(fmt::format("about {} of GPU memory are needed per rank, and the GPU has {}",
-                                   bytes_text(rank_bytes), bytes_text(device_bytes)));
+  if (device_memory > 0 && ranks_on_a_gpu * rank_bytes > device_memory) {
+    warnings.push_back(
+        fmt::format("{} about {} of its memory, and it has {}",
+                    ranks_on_a_gpu == 1 ? "a rank on a GPU needs"
+                                        : fmt::format("{} ranks on a GPU need", ranks_on_a_gpu),
+                    bytes_text(ranks_on_a_gpu * rank_bytes), bytes_text(device_memory)));
   }
   return warnings;
 }

@@ -40,6 +40,7 @@ Trainer::Trainer(const TrainerParts& parts)
       report_(parts.report),
       checkpointer_(parts.checkpointer),
       faults_(parts.faults),
+      peak_flops_(parts.peak_flops),
       checkpoint_windows_(parts.config.checkpoint_windows),
       schedule_{.learning_rate = parts.config.learning_rate,
                 .lr_decay = parts.config.lr_decay,
@@ -47,6 +48,7 @@ Trainer::Trainer(const TrainerParts& parts)
       train_lanes_(corpus_.split(Split::train), plan_.global_lanes, plan_.num_steps, "train"),
       valid_lanes_(valid_lanes(corpus_, parts.config)),
       test_lanes_(test_lanes(corpus_)),
+      words_(backend_, train_lanes_),
       model_(backend_, parameters_),
       sgd_(backend_, parts.config.max_grad_norm),
       validation_(evaluator_parts(parts.session.rank()), valid_lanes_, Evaluator::Sharing::lanes,
@@ -56,7 +58,7 @@ Trainer::Trainer(const TrainerParts& parts)
   for (const LaneSlice& lanes : plan_.groups_of(parts.session.rank())) {
     groups_.push_back(
         {.lanes = lanes,
-         .batch = Batch(backend_, train_lanes_, lanes, plan_.max_rows),
+         .batch = Batch(backend_, train_lanes_, lanes, &words_),
          .state = RecurrentState(backend_, plan_.model, lanes.count),
          .workspace = workspace_of(workspaces_, backend_, plan_.model,
                                    {.max_steps = plan_.num_steps,
@@ -68,7 +70,7 @@ Trainer::Trainer(const TrainerParts& parts)
   }
   turns_ = tree_turns(static_cast<int>(groups_.size()));
   for (int slab = 0; slab < slab_count(turns_); ++slab) {
-    slabs_.push_back({.gradients = Gradients(backend_, plan_.model, plan_.max_rows),
+    slabs_.push_back({.gradients = Gradients(backend_, plan_.model, words_.max_count),
                       .sums = backend_.allocate(ElementType::f64, {3})});
   }
 }
@@ -153,6 +155,7 @@ void Trainer::train_step() {
   const int window = next_window();
   backend_.set_step({progress_.epoch, window, learning_rate()});
   add_wishes();
+  words_.select(window);
   std::vector<Reduction> sums;
   for (std::size_t index = 0; index < groups_.size(); ++index) {
     LaneGroup& group = groups_[index];
@@ -171,10 +174,10 @@ void Trainer::train_step() {
         turn, [](const Slab& of) { return of.sums; }, "the loss", sums);
 
     // 3. Backward, segment by segment; each part of the gradient leaves as soon as it is complete.
-    int number = 0;
+    int number = 0;  // that of forward
     for (const Segment& segment :
          model_.backward_segments(group.batch, *group.workspace, slab.gradients)) {
-      backend_.run_segment({&group, number++}, segment.run);
+      backend_.run_segment({.owner = &group.batch, .index = ++number}, segment.run);
       if (!segment.completes) continue;
       pass_on(
           turn, [&](const Slab& of) { return of.gradients.part(*segment.completes); }, segment.name,
@@ -188,8 +191,7 @@ void Trainer::train_step() {
   // 5. Global-norm clip, and the step.
   const Slab& sum = slabs_.front();
   sgd_.step(parameters_,
-            {.embedding = embedding_rows(groups_.back().batch, sum.gradients),
-             .dense = sum.gradients.dense()},
+            {.embedding = embedding_rows(words_, sum.gradients), .dense = sum.gradients.dense()},
             sum.sums.slice(0, 1));
 
   // 6. What the host wants to know leaves, and is read with a lag.
@@ -324,7 +326,7 @@ void Trainer::report_window(const StepResult& result) {
        .seconds = seconds_,
        .words_per_second = speed,
        .flops = plan_.flops_per_word * speed,
-       .peak_flops = plan_.peak_flops,
+       .peak_flops = peak_flops_,
        .seconds_left = windows_left * seconds_ / timed_windows_});
 }
 

@@ -68,8 +68,9 @@ class Step {
         tokens_(draw_tokens(std::int64_t{B} * (T_ + 1), shape_.vocab_size)),
         lanes_(tokens_, B, T_, "drawn"),
         parameters_(backend, shape_),
-        gradients_(backend, shape_, lanes_.most_words()),
-        batch_(backend, lanes_, slice_, lanes_.most_words()),
+        words_(backend, lanes_),
+        gradients_(backend, shape_, words_.max_count),
+        batch_(backend, lanes_, slice_, &words_),
         state_(backend, shape_, B),
         workspace_(backend, shape_,
                    {.max_steps = T_,
@@ -81,6 +82,7 @@ class Step {
         loss_(backend.allocate(ptb::ElementType::f64, {1})),
         model_(backend, parameters_),
         sgd_(backend, config.max_grad_norm) {
+    words_.select(0);
     batch_.select(0);
     parameters_.initialise(backend, config.init_scale, 1);
     backend.set_step({.epoch = 0, .window = 0, .learning_rate = 0});
@@ -108,7 +110,7 @@ class Step {
     }
     phases.push_back({"clip and step", [this] {
                         sgd_.step(parameters_,
-                                  {.embedding = ptb::embedding_rows(batch_, gradients_),
+                                  {.embedding = ptb::embedding_rows(words_, gradients_),
                                    .dense = gradients_.dense()},
                                   loss_);
                       }});
@@ -130,6 +132,7 @@ class Step {
   std::vector<std::int32_t> tokens_;
   ptb::Lanes lanes_;
   ptb::Parameters parameters_;
+  ptb::BatchWords words_;
   ptb::Gradients gradients_;
   ptb::Batch batch_;
   ptb::RecurrentState state_;

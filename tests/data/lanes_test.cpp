@@ -6,6 +6,7 @@
 #include <boost/test/unit_test.hpp>
 #include <map>
 #include <numeric>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,9 +51,8 @@ Ids joined(Ids left, const Ids& right) {
 // Lane `lane` (global) over a whole pass: what the model saw, and what it was asked for.
 std::pair<Ids, Ids> whole_lane(const Lanes& lanes, int lane, LaneSlice slice) {
   Ids inputs, targets;
-  Window window;
   for (int w = 0; w < lanes.windows(); ++w) {
-    lanes.fill(window, w, slice, true);
+    const Window window = lanes.window(w, slice);
     inputs = joined(inputs, column(window.inputs, window, lane - slice.first));
     targets = joined(targets, column(window.targets, window, lane - slice.first));
   }
@@ -77,10 +77,9 @@ BOOST_AUTO_TEST_CASE(targets_are_the_next_token_of_the_lane) {
 BOOST_AUTO_TEST_CASE(last_target_of_a_window_is_the_first_input_of_the_next) {
   const Ids tokens = counting(101);
   const Lanes lanes(tokens, 5, 4, "train");
-  Window before, after;
   for (int w = 0; w + 1 < lanes.windows(); ++w) {
-    lanes.fill(before, w, {.first = 0, .count = 5, .global = 5}, false);
-    lanes.fill(after, w + 1, {.first = 0, .count = 5, .global = 5}, false);
+    const Window before = lanes.window(w, {.first = 0, .count = 5, .global = 5});
+    const Window after = lanes.window(w + 1, {.first = 0, .count = 5, .global = 5});
     for (int lane = 0; lane < 5; ++lane) {
       BOOST_TEST(column(before.targets, before, lane).back() ==
                  column(after.inputs, after, lane).front());
@@ -125,76 +124,52 @@ BOOST_AUTO_TEST_CASE(twenty_lanes_over_eight_ranks) {
              boost::test_tools::per_element());
 }
 
-// The rows of the embedding's gradient, counted in the plainest way.
-void check_rows(const Window& window, const Window& whole) {
+// Where the words of the global window stand in a slice, counted in the plainest way.
+void check_words(const Lanes& lanes, int w, LaneSlice slice, std::span<const std::int32_t> words) {
+  const Window window = lanes.window(w, slice);
+  const Window whole = lanes.window(w, {.first = 0, .count = slice.global, .global = slice.global});
   std::map<std::int32_t, Ids> expected;
   for (const std::int32_t word : whole.inputs) expected[word];
   for (std::size_t i = 0; i < window.inputs.size(); ++i) {
     expected[window.inputs[i]].push_back(static_cast<std::int32_t>(i));
   }
-  BOOST_REQUIRE(window.words.size() == expected.size());
-  BOOST_REQUIRE(window.row_begin.size() == expected.size() + 1);
-  BOOST_REQUIRE(window.positions.size() == window.inputs.size());
+  const WordPositions found = find_words(window, words);
+  BOOST_REQUIRE(words.size() == expected.size());
+  BOOST_REQUIRE(found.row_begin.size() == expected.size() + 1);
+  BOOST_REQUIRE(found.positions.size() == window.inputs.size());
   std::size_t row = 0;
   for (const auto& [word, positions] : expected) {
-    BOOST_TEST(window.words[row] == word);
-    const auto begin = window.positions.begin() + window.row_begin[row];
-    const auto end = window.positions.begin() + window.row_begin[row + 1];
+    BOOST_TEST(words[row] == word);
+    const auto begin = found.positions.begin() + found.row_begin[row];
+    const auto end = found.positions.begin() + found.row_begin[row + 1];
     BOOST_TEST(Ids(begin, end) == positions, boost::test_tools::per_element());
     ++row;
   }
 }
 
-BOOST_AUTO_TEST_CASE(rows_are_the_words_of_the_global_window) {
+// More parts than lanes, too: a rank without lanes still knows the words.
+BOOST_AUTO_TEST_CASE(words_are_those_of_the_global_window) {
   const Ids tokens = repetitive(2000, 40);
   const Lanes lanes(tokens, 6, 9, "train");
-  Window window, whole;
-  for (int w = 0; w < lanes.windows(); ++w) {
-    lanes.fill(whole, w, {.first = 0, .count = 6, .global = 6}, true);
-    check_rows(whole, whole);
-    for (int part = 0; part < 4; ++part) {
-      lanes.fill(window, w, deal_lanes(6, part, 4), true);
-      check_rows(window, whole);
-    }
-  }
-}
-
-BOOST_AUTO_TEST_CASE(most_words_is_what_no_window_exceeds) {
-  const Ids tokens = repetitive(2000, 40);
-  const Lanes lanes(tokens, 6, 9, "train");
+  const WindowWords words(lanes);
   std::size_t most = 0;
-  Window window;
   for (int w = 0; w < lanes.windows(); ++w) {
-    lanes.fill(window, w, {.first = 0, .count = 6, .global = 6}, true);
-    most = std::max(most, window.words.size());
+    for (const int parts : {1, 4, 8}) {
+      for (int part = 0; part < parts; ++part) {
+        check_words(lanes, w, deal_lanes(6, part, parts), words.of(w));
+      }
+    }
+    most = std::max(most, words.of(w).size());
   }
-  BOOST_TEST(static_cast<std::size_t>(lanes.most_words()) == most);
-  // The next word after the last window's inputs is a target only.
-  const Ids one_window = {7, 7, 8, 9};
-  BOOST_TEST(Lanes(one_window, 1, 3, "train").most_words() == 2);
+  BOOST_TEST(static_cast<std::size_t>(words.most()) == most);
 }
 
-BOOST_AUTO_TEST_CASE(a_rank_without_lanes_still_knows_the_words) {
-  const Ids tokens = repetitive(100, 8);
-  const Lanes lanes(tokens, 2, 10, "train");
-  Window window, whole;
-  lanes.fill(whole, 1, {.first = 0, .count = 2, .global = 2}, true);
-  lanes.fill(window, 1, deal_lanes(2, 2, 3), true);
-  BOOST_TEST(window.inputs.empty());
-  BOOST_TEST(window.targets.empty());
-  BOOST_TEST(window.words == whole.words, boost::test_tools::per_element());
-  check_rows(window, whole);
-}
-
-BOOST_AUTO_TEST_CASE(evaluation_leaves_the_rows_empty) {
-  const Ids tokens = counting(40);
-  const Lanes lanes(tokens, 2, 5, "valid");
-  Window window;
-  lanes.fill(window, 0, {.first = 0, .count = 2, .global = 2}, true);
-  lanes.fill(window, 1, {.first = 0, .count = 2, .global = 2}, false);
-  BOOST_TEST(window.words.empty());
-  BOOST_TEST(window.row_begin.empty());
-  BOOST_TEST(window.positions.empty());
+BOOST_AUTO_TEST_CASE(a_last_target_is_no_word_of_the_window) {
+  const Ids tokens = {7, 7, 8, 9};
+  const WindowWords words(Lanes(tokens, 1, 3, "train"));
+  BOOST_TEST(words.of(0) == (Ids{7, 8}), boost::test_tools::per_element());
+  BOOST_TEST(words.most() == 2);
+  BOOST_CHECK_THROW(words.of(1), Error);
 }
 
 BOOST_AUTO_TEST_CASE(a_kept_remainder_reads_to_the_last_token) {

@@ -70,7 +70,8 @@ class WindowModel {
         lanes_(tokens_, problem.B, problem.T, "train"),
         parameters_(*backend_, problem.shape()),
         gradients_(*backend_, problem.shape(), problem.V),
-        batch_(*backend_, lanes_, slice, problem.V),
+        words_(*backend_, lanes_),
+        batch_(*backend_, lanes_, slice, &words_),
         state_(*backend_, problem.shape(), slice.count),
         workspace_(*backend_, problem.shape(),
                    {.max_steps = problem.T,
@@ -81,12 +82,12 @@ class WindowModel {
                     .seed = Problem::kSeed}),
         loss_(backend_->allocate(ElementType::f64, {1})),
         model_(*backend_, parameters_) {
-    lanes_.fill(window_, Problem::kStep.window, slice, true);
+    words_.select(Problem::kStep.window);
     batch_.select(Problem::kStep.window);
     set_parameters(problem.parameters());
   }
 
-  const Window& window() const { return window_; }
+  Window window() const { return lanes_.window(Problem::kStep.window, slice_); }
   const ParameterTable& table() const { return parameters_.table(); }
   std::vector<double> state_h() { return values_of(*backend_, state_.h); }
   std::vector<double> state_c() { return values_of(*backend_, state_.c); }
@@ -120,8 +121,7 @@ class WindowModel {
       elements += std::ssize(completed[k]);
       BOOST_TEST((completed[k] == completed_by(segments[k])));
     }
-    const std::int64_t U = std::ssize(window_.words);
-    BOOST_TEST(elements == gradients_.dense().elements() + U * problem_.H);
+    BOOST_TEST(elements == gradients_.dense().elements() + words_.count * problem_.H);
     return in_slab_order(values_of(*backend_, gradients_.rows()),
                          values_of(*backend_, gradients_.dense()));
   }
@@ -145,9 +145,10 @@ class WindowModel {
   std::vector<double> in_slab_order(const std::vector<double>& rows,
                                     const std::vector<double>& dense) const {
     std::vector<double> all(static_cast<std::size_t>(problem_.V * problem_.H), 0.0);
-    for (std::size_t u = 0; u < window_.words.size(); ++u) {
+    const auto words = words_.of_windows.of(Problem::kStep.window);
+    for (std::size_t u = 0; u < words.size(); ++u) {
       std::copy_n(rows.begin() + static_cast<std::int64_t>(u) * problem_.H, problem_.H,
-                  all.begin() + window_.words[u] * problem_.H);
+                  all.begin() + words[u] * problem_.H);
     }
     all.insert(all.end(), dense.begin(), dense.end());
     return all;
@@ -158,9 +159,9 @@ class WindowModel {
   std::unique_ptr<Backend> backend_;
   std::vector<std::int32_t> tokens_;
   Lanes lanes_;
-  Window window_;
   Parameters parameters_;
   Gradients gradients_;
+  BatchWords words_;
   Batch batch_;
   RecurrentState state_;
   Workspace workspace_;
@@ -384,7 +385,7 @@ double evaluated(int num_steps, std::int64_t share, bool with_dropout) {
   Parameters parameters(*backend, problem.shape());
   upload_values(*backend, parameters.slab(), problem.parameters());
   LanguageModel model(*backend, parameters);
-  Batch batch(*backend, lanes, slice, 0);
+  Batch batch(*backend, lanes, slice);
   RecurrentState state(*backend, problem.shape(), 2);
   Workspace workspace(*backend, problem.shape(),
                       {.max_steps = num_steps,

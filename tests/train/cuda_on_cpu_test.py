@@ -8,6 +8,7 @@ The program has the CPU backend too, which its curves are compared with.
 
 import json
 import math
+import random
 import re
 
 import program
@@ -22,10 +23,10 @@ MEASURES = ("loss", "gradient_norm")
 
 
 def kernels_per_window(layers, steps):
-    """One for each step of each layer and way; beside the recurrence: the window's ids, masks,
-    embedding, two of the softmax forward; a column sum of the softmax and of each layer, and the
-    embedding backward; two for the norm, three for the step."""
-    return 2 * layers * steps + 5 + (1 + layers + 1) + 5
+    """One for each step of each layer and way; beside the recurrence: the window's ids and words,
+    masks, embedding, two of the softmax forward; a column sum of the softmax and of each layer, and
+    the embedding backward; two for the norm, three for the step."""
+    return 2 * layers * steps + 6 + (1 + layers + 1) + 5
 
 
 def products_per_window(layers, steps):
@@ -123,6 +124,22 @@ class Curves(OnCpu):
             for backend in ("cpu", "cuda")]
         for cpu, cuda in zip(*perplexities, strict=True):
             self.assertLess(program.relative_difference(cpu, cuda), 1e-4)
+
+    def test_every_window_of_an_evaluation_is_its_own(self):
+        """Of the test one runs, two are replayed, and the last is shorter."""
+        words = random.Random(2).choices([f"w{k}" for k in range(40)], k=1700)
+        for split, size in (("train", 300), ("valid", 200), ("test", 1700)):
+            (self.scratch / f"ptb.{split}.txt").write_text(" ".join(words[-size:]) + "\n")
+        flags = [*MODEL[len(TEXT):], "--data", str(self.scratch), "--epochs", "2", "--precision",
+                 "fp32"]
+        replayed, eager, cpu = (
+            [r["perplexity"] for r in self.train([*flags, "--backend", backend], changes=changes)
+             if r["kind"] in ("epoch", "test")]
+            for backend, changes in (("cuda", {}), ("cuda", dict(CUDA_ON_CPU_GRAPHS="0")),
+                                     ("cpu", {})))
+        self.assertEqual(replayed, eager)
+        for a, b in zip(replayed, cpu, strict=True):
+            self.assertLess(program.relative_difference(a, b), 1e-5)
 
     def test_what_is_evaluated_are_the_last_weights(self):
         """An epoch's validation and test are those of its checkpoint, in bf16 too, which keeps
@@ -279,7 +296,7 @@ class Memory(OnCpu):
                 planned = re.search(r"GPU memory: about ([\d.]+) MB per rank of 1.07 GB", ended.out)
                 (used,) = [r["device_bytes"] for r in program.records(run_dir, "epoch")
                            if r["split"] == "train"]
-                self.assertRegex(ended.out, r"GPU memory of rank 0: at most [\d.]+ of 1.07 GB")
+                self.assertRegex(ended.out, r"GPU memory: [\d.]+ MB of 1.07 GB were in use")
                 ratio = float(planned[1]) * 1e6 / used
                 self.assertGreater(ratio, 0.97)
                 self.assertLess(ratio, 1.03)
@@ -288,8 +305,12 @@ class Memory(OnCpu):
         ended = self.run_program([*self.FLAGS, "--dry-run"],
                                  changes=dict(CUDA_ON_CPU_MEMORY="14000000"))
         self.assertEqual(ended.status, 0, ended.err)
-        self.assertRegex(ended.out, r"warning: about [\d.]+ MB of GPU memory are needed per rank, and "
-                                    r"the GPU has 14.0 MB")
+        self.assertRegex(ended.out, r"warning: a rank on a GPU needs about [\d.]+ MB of its memory, "
+                                    r"and it has 14.0 MB")
+        ended = self.run_program([*self.FLAGS, "--dry-run", "--comm", "mpi"], ranks=2,
+                                 changes=dict(CUDA_ON_CPU_MEMORY="30000000"))
+        self.assertEqual(ended.status, 0, ended.err)
+        self.assertRegex(ended.out, r"warning: 2 ranks on a GPU need about [\d.]+ MB of its memory")
 
     def test_what_the_device_does_is_told_as_a_share_of_its_peak(self):
         """Of two ranks that share a device, once."""

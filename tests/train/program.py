@@ -162,11 +162,11 @@ class TestCase(unittest.TestCase):
         path.chmod(0o755)
         return path
 
-    def train(self, arguments, ranks=1, run_dir=None):
+    def train(self, arguments, ranks=1, run_dir=None, **where):
         """A run that must succeed; its metrics."""
         self.runs += 1
         return train(arguments, run_dir or self.scratch / f"run{self.runs}", self.program,
-                     ranks=ranks, mpirun=self.mpirun, cwd=self.scratch)
+                     ranks=ranks, mpirun=self.mpirun, cwd=self.scratch, **where)
 
 
 def run_tests(parser=None, begin=lambda args: None, end=lambda: None):

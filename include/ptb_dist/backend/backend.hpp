@@ -51,7 +51,7 @@ struct Weights {
 // What changes from one step to the next, held in device memory by the backend.
 struct StepState {
   std::int32_t epoch = 0;   // from 0
-  std::int32_t window = 0;  // within the epoch, from 0
+  std::int32_t window = 0;  // within the epoch, or the split that is evaluated, from 0
   double learning_rate = 0;
 };
 
@@ -65,7 +65,7 @@ struct Dropout {
 
 // --- arguments -------------------------------------------------------------------------------
 
-// to = table[w,:], w being StepState's window
+// to = table[w,:], w being StepState's window, 0 <= w < windows: of the device's memory, unchecked
 struct WindowLoad {
   Tensor table;  // [windows,n] i32
   Tensor to;     // [n] i32
@@ -197,7 +197,7 @@ using Event = std::shared_ptr<void>;
 
 // A piece of a step with fixed arguments, captured once per key and replayed by a GPU.
 struct SegmentKey {
-  const void* owner = nullptr;  // whose arguments it has: a batch, a lane group or an Sgd
+  const void* owner = nullptr;  // whose arguments it has: a batch or an Sgd
   int index = 0;                // which of its segments
 
   auto operator<=>(const SegmentKey&) const = default;

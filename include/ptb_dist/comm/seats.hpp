@@ -22,8 +22,8 @@ std::vector<Seat> gather_seats(Session& session, const Backend& backend);
 // device.
 std::vector<std::string> lines_of(const std::vector<Seat>& seats);
 
-// Different devices of all ranks.
-int device_count(const std::vector<Seat>& seats);
+// How many ranks have each device, in no order.
+std::vector<int> ranks_by_device(const std::vector<Seat>& seats);
 
 // Pairs of ranks on one GPU: a line each where NCCL takes the two for ranks of different hosts by
 // NCCL_HOSTID and lets them. Error 69 for any other pair.

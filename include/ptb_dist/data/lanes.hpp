@@ -31,13 +31,16 @@ struct Window {
   LaneSlice lanes;                    // B = lanes.count
   std::vector<std::int32_t> inputs;   // [T,B]
   std::vector<std::int32_t> targets;  // [T,B] inputs of the next step
-  // The embedding's gradient has one row per distinct word of the *global* window, which every rank
-  // knows without asking: words are those ids, ascending; the positions (t·B + b) of word u in this
-  // rank's inputs are positions[row_begin[u] .. row_begin[u+1]), ascending, possibly none.
-  std::vector<std::int32_t> words;      // [U], U <= min(V, T·global lanes)
+};
+
+// Where words stand in a window's inputs: word u at positions[row_begin[u] .. row_begin[u+1]), which
+// are t·B + b, ascending, possibly none.
+struct WordPositions {
   std::vector<std::int32_t> row_begin;  // [U+1]
   std::vector<std::int32_t> positions;  // [T·B]
 };
+// `words` [U] are ascending; every input is one of them.
+WordPositions find_words(const Window& window, std::span<const std::int32_t> words);
 
 // What happens to the tokens behind the last full window of a lane: training and validation drop
 // them, the test reads on to the last token in a shorter window.
@@ -59,26 +62,40 @@ class Lanes {
   // Tokens predicted in one pass, over all lanes.
   std::int64_t predicted_tokens() const;
 
-  // Distinct words of the window that has most of them.
-  std::int64_t most_words() const;
   // Steps of a window: num_steps(), less in the last one of a split with Remainder::keep.
   int steps(int index) const;
 
-  // Fills `window` for the given slice; its vectors keep their capacity from call to call.
-  // 0 <= index < windows(). words, row_begin and positions are filled only if `for_training`.
-  void fill(Window& window, int index, LaneSlice slice, bool for_training) const;
+  // Of the given slice; 0 <= index < windows().
+  Window window(int index, LaneSlice slice) const;
+  // The distinct inputs of all lanes, ascending.
+  std::vector<std::int32_t> words(int index) const;
 
  private:
   // A window's tokens in one lane, [T+1]: its inputs and the last target.
   std::span<const std::int32_t> lane_text(int lane, int index) const;
-  void fill_words(std::vector<std::int32_t>& words, int index) const;
-  static void fill_rows(Window& window);
 
   std::span<const std::int32_t> tokens_;
   int lanes_;
   int num_steps_;
   std::int64_t lane_length_;
   int windows_;
+};
+
+// The distinct words of each global window. The embedding's gradient has a row for each of them, on
+// every rank, which so knows them without asking.
+class WindowWords {
+ public:
+  WindowWords() = default;
+  explicit WindowWords(const Lanes& lanes);
+
+  // [U], ascending; 0 <= window < windows of the lanes.
+  std::span<const std::int32_t> of(int window) const;
+  // U of the window that has most.
+  std::int64_t most() const;
+
+ private:
+  std::vector<std::int32_t> words_;  // of all windows, one after the other
+  std::vector<std::size_t> ends_;    // of each window's in words_
 };
 
 }  // namespace ptb

@@ -17,8 +17,8 @@
 
 namespace ptb {
 
-// The embedding's gradient of the batch's loaded window.
-Rows embedding_rows(const Batch& batch, const Gradients& gradients);
+// The embedding's gradient of the loaded window.
+Rows embedding_rows(const BatchWords& words, const Gradients& gradients);
 
 // h and c of every layer, for lanes that are computed together.
 struct RecurrentState {

@@ -27,18 +27,20 @@ struct Plan {
   std::int64_t max_rows = 0;          // distinct words of the global window that has most
   std::int64_t all_reduce_bytes = 0;  // per window and rank, at most
   std::int64_t rank_bytes = 0;        // of the rank with the most lanes, on its device
-  std::int64_t device_bytes = 0;      // of this rank's GPU; 0: it computes in the host's memory
+  std::int64_t device_memory = 0;     // that its GPU has; 0: it computes in the host's memory
   std::int64_t checkpoint_bytes = 0;  // of a file
   double flops_per_word = 0;          // of the products, forward + backward
-  double peak_flops = 0;              // of all ranks' GPUs; 0: not known, or no GPUs
 
   LaneSlice lanes_of(int rank) const;
   std::vector<LaneSlice> groups_of(int rank) const;
   // Lines for the log and --dry-run.
   std::vector<std::string> lines(const Config& config) const;
-  // What the user should be warned of before training.
-  std::vector<std::string> warnings(const Config& config) const;
+  // What the user should be warned of before training. At most so many ranks have one GPU together.
+  std::vector<std::string> warnings(const Config& config, int ranks_on_a_gpu = 1) const;
 };
+
+// "1.5 MB": decimal units, as for messages on a wire.
+std::string bytes_text(std::int64_t bytes);
 
 // `kept_lanes` is the global batch of a checkpoint that the run goes on from, which it keeps also
 // in weak scaling; 0: a fresh start. Error 2: more ranks than lanes in strong scaling; 65: the

@@ -37,6 +37,7 @@ struct TrainerParts {
   Report& report;
   Checkpointer& checkpointer;
   Faults& faults;
+  double peak_flops = 0;  // of all ranks' GPUs, for the report; 0: not known, or there are none
 };
 
 // What a group has of a window: one level of the tree of groups (lane_groups.hpp).
@@ -120,9 +121,11 @@ class Trainer {
   Checkpointer& checkpointer_;
   Faults& faults_;
 
+  double peak_flops_;
   std::int64_t checkpoint_windows_;
   Schedule schedule_;
   Lanes train_lanes_, valid_lanes_, test_lanes_;
+  BatchWords words_;
   LanguageModel model_;
   Sgd sgd_;
   Evaluator validation_, test_;

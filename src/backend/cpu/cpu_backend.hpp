@@ -1,6 +1,6 @@
 // The backend of the host's cores, in 32-bit floats. Work is done at once, in the calling thread
 // and its OpenMP team, so events are always over. One file per operation group, in the order of
-// backend.hpp: dropout, embedding, stack, softmax, optimizer.
+// backend.hpp: dropout, window, embedding, stack, softmax, optimizer.
 #pragma once
 
 #include "backend/cpu/products.hpp"

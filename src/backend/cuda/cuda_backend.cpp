@@ -51,15 +51,17 @@ PhysicalDevice CudaBackend::device() const {
 
 // Workspaces of cuBLAS; d_h, d_c and the losses of rows; in bf16 copies of the weights, and room for
 // the largest operands: on two queues d_logits or d_z and a layer's input, on one d_z beside.
-std::int64_t CudaBackend::own_bytes(const Extents& extents) const {
-  const auto [L, H, G, V, lanes, positions] = extents;
-  const std::int64_t most_lanes = *std::ranges::max_element(lanes);
-  const auto workspaces = static_cast<std::int64_t>(kQueues * workspace_bytes(device_.generation));
-  const std::int64_t scratch = 2 * L * most_lanes * H * 4 + positions * 8;
-  if (precision_ != Precision::bf16) return workspaces + scratch;
-  const std::int64_t copies = L * 2 * H * G * H + H * V;
-  const std::int64_t operands = positions * (2 * std::max(V, G * H) + G * H + 2 * H);
-  return workspaces + scratch + 2 * (copies + operands);
+std::int64_t CudaBackend::own_bytes(const Extents& e) const {
+  constexpr std::int64_t kFloat = sizeof(float), kDouble = sizeof(double), kBf16 = 2;
+  const std::int64_t cells = *std::ranges::max_element(e.lanes) * e.hidden;  // of a step
+  const std::int64_t gates = e.gates * e.hidden;
+  const std::int64_t bytes =
+      static_cast<std::int64_t>(kQueues * workspace_bytes(device_.generation)) +
+      2 * e.layers * cells * kFloat + e.positions * kDouble;
+  if (precision_ != Precision::bf16) return bytes;
+  const std::int64_t copies = e.layers * 2 * e.hidden * gates + e.hidden * e.vocab;
+  const std::int64_t operands = e.positions * (2 * std::max(e.vocab, gates) + gates + 2 * e.hidden);
+  return bytes + (copies + operands) * kBf16;
 }
 
 std::int64_t CudaBackend::device_bytes_in_use() const {

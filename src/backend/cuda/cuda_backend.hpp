@@ -1,6 +1,6 @@
-// The backend of one GPU, in a namespace of its own since the CPU's parts have the same names. Work is
-// enqueued in call order; real_type() is f32 in every precision. One file per
-// operation group, as in backend/cpu: dropout, embedding, stack, softmax, optimizer.
+// The backend of one GPU, in a namespace of its own since the CPU's parts have the same names.
+// real_type() is f32 in every precision. One file per operation group, as in backend/cpu: dropout,
+// window, embedding, stack, softmax, optimizer.
 //
 // An operation may use several streams, layers and products that do not depend on each other side by
 // side; it begins and ends on the first, which gives the order between operations.

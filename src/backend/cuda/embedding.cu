@@ -1,5 +1,7 @@
 // Embedding: rows of the table are copied out; their gradients are summed per distinct word, each
 // by the threads of one block, in ascending order of its positions: no atomic additions.
+#include <algorithm>
+
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/backend/cell_math.hpp"

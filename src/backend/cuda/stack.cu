@@ -2,8 +2,8 @@
 // products over many steps: the inputs' share of the gates forward, the inputs' and the weights'
 // gradients backward. Inside remain h·Wh and d_z·Whᵀ, each followed by one kernel over the cells.
 //
-// These are small and wait for each other, so layers run side by side, each on a queue of its own: a
-// layer begins with the first steps of a window as soon as the layer before is through with them,
+// These are small and wait for each other, so layers run side by side, each on a queue of its own as
+// long as there are queues: a layer begins with the first steps of a window as soon as the layer before is through with them,
 // which goes on with the next ones.
 #include <algorithm>
 #include <vector>
@@ -251,6 +251,7 @@ void CudaBackend::stack_backward(const StackBackward& op) {
   };
   std::vector<Piece> pieces = pieces_of(T);
   std::reverse(pieces.begin(), pieces.end());
+  // What the first queue leaves, the top layer alone reads; the others wait for it layer by layer.
   queue(layers - 1).wait_for(queue(0));
   for (const Piece& piece : pieces) {
     for (std::size_t l = layers; l-- > 0;) {
@@ -262,7 +263,7 @@ void CudaBackend::stack_backward(const StackBackward& op) {
       if (l > 0) multiply_input(l, piece);
     }
   }
-  // Nobody waits for a part of it. The lowest layer, which is the first queue's, was the last to wait.
+  // Nobody waits for a part of it. No join: the lowest layer, on the first queue, has waited for all.
   multiply_input(0, {0, T});
 }
 
