@@ -9,11 +9,13 @@
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "comm/all_reduce.hpp"
 #include "comm/mpi_api.hpp"
+#include "comm/roll_call.hpp"
 #include "comm/startup.hpp"
 
 namespace ptb {
@@ -26,6 +28,7 @@ constexpr std::size_t kPieceBytes = std::size_t{64} << 20;
 constexpr int kGatherTag = 0;
 // Sums take the tags after it in turn; MPI grants at least 32767.
 constexpr int kSumTags = 16384;
+constexpr int kRollCallTag = kGatherTag + 1 + kSumTags;
 
 // One sum that a user waits for, in pieces.
 struct SumUnderWay {
@@ -56,6 +59,8 @@ struct Session::Mpi {
   // their sums in different orders.
   std::vector<std::shared_ptr<SumUnderWay>> sums_in_flight;
   int sums_begun = 0;
+  std::optional<RollCall> roll_call;
+  std::vector<std::string> hosts;  // by rank
 };
 
 Session::Session(int* argc, char*** argv) {
@@ -75,6 +80,12 @@ Session::Session(int* argc, char*** argv) {
   int length = 0;
   mpi::check(MPI_Get_processor_name(name.data(), &length));
   host_.assign(name.data(), static_cast<std::size_t>(length));
+
+  mpi_->roll_call.emplace(mpi_->comm, kRollCallTag);
+  std::vector<std::array<char, MPI_MAX_PROCESSOR_NAME>> names(static_cast<std::size_t>(size_));
+  mpi::check(MPI_Allgather(name.data(), MPI_MAX_PROCESSOR_NAME, MPI_CHAR, names.data(),
+                           MPI_MAX_PROCESSOR_NAME, MPI_CHAR, mpi_->comm));
+  for (const auto& of_rank : names) mpi_->hosts.emplace_back(of_rank.data());
 }
 
 Session::~Session() {
@@ -116,6 +127,7 @@ void Session::wait_until(const std::function<bool()>& is_over, const std::string
   constexpr int kSpins = 50;
   constexpr auto kYieldFor = std::chrono::milliseconds(2);
   constexpr auto kNap = std::chrono::microseconds(50);
+  constexpr auto kAttention = std::chrono::milliseconds(100);  // from when on others may ask for us
   const auto start = Clock::now();
   for (int polls = 0;; ++polls) {
     for (const auto& sum : mpi_->sums_in_flight) sum->advance();
@@ -123,19 +135,37 @@ void Session::wait_until(const std::function<bool()>& is_over, const std::string
     if (is_over()) return;
     if (polls < kSpins) continue;
     const auto waited = Clock::now() - start;
-    if (waited > timeout_) {
-      throw Error(ExitCode::internal,
-                  {.what = fmt::format("waited {:g} s for {}", timeout_.count(), what),
-                   .where = fmt::format("rank {} of {} on {}", rank_, size_, host_),
-                   .why = "another rank is lost, stopped or much slower",
-                   .remedy = "look at its host; raise --timeout if it was only slow"});
-    }
+    if (waited > timeout_) throw missed_deadline(what);
     if (waited < kYieldFor) {
       sched_yield();
     } else {
       std::this_thread::sleep_for(kNap);
     }
+    if (waited > kAttention) mpi_->roll_call->answer();
   }
+}
+
+// Names the ranks that do not wait, as this one does.
+Error Session::missed_deadline(const std::string& what) {
+  constexpr auto kPatience = std::chrono::seconds(1);
+  constexpr std::size_t kNamed = 8;
+  Complaint complaint{.what = fmt::format("waited {:g} s for {}", timeout_.count(), what),
+                      .where = fmt::format("rank {} of {} on {}", rank_, size_, host_)};
+  const std::vector<int> silent = mpi_->roll_call->find_silent(kPatience);
+  if (silent.empty()) {
+    complaint.why = size_ == 1 ? "the device stands still" : "all other ranks wait, too";
+    complaint.remedy = size_ == 1 ? "look at its driver" : "look at the network and the devices";
+    return {ExitCode::internal, complaint};
+  }
+  std::string names;
+  for (std::size_t k = 0; k < std::min(kNamed, silent.size()); ++k) {
+    names += fmt::format("{}rank {} on {}", k == 0 ? "" : ", ", silent[k],
+                         mpi_->hosts[static_cast<std::size_t>(silent[k])]);
+  }
+  if (silent.size() > kNamed) names += fmt::format(" and {} more", silent.size() - kNamed);
+  complaint.why = fmt::format("no sign of {}: lost, stopped or much slower", names);
+  complaint.remedy = "look there; raise --timeout if it was only slow";
+  return {ExitCode::internal, complaint};
 }
 
 void Session::broadcast(std::span<std::byte> bytes) {

@@ -1,7 +1,7 @@
 // The process's place among the ranks: the only owner of MPI.
 //
-// Every wait has a deadline; a rank that waits longer gets Error 70, which says for what. What it
-// waited for is then still MPI's to write: abort() is the only way on. Collectives are called by
+// Every wait has a deadline; a rank that waits longer gets Error 70, which says for what, and which
+// ranks do not wait as well: those that all wait for. It may take a second more. What it waited for is then still MPI's to write: abort() is the only way on. Collectives are called by
 // all ranks in the same order, by one thread of each at a time. Calls block unless they say
 // otherwise. Lengths are 64-bit throughout.
 #pragma once
@@ -99,6 +99,8 @@ class Session {
 
  private:
   struct Mpi;
+
+  Error missed_deadline(const std::string& what);
 
   int rank_ = 0;
   int size_ = 1;
