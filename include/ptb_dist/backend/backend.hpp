@@ -65,7 +65,7 @@ struct Dropout {
 
 // --- arguments -------------------------------------------------------------------------------
 
-// to = table[w,:], w being StepState's window, 0 <= w < windows: of the device's memory, unchecked
+// to = table[w,:], w being StepState's window, 0 <= w < windows: a GPU does not check it
 struct WindowLoad {
   Tensor table;  // [windows,n] i32
   Tensor to;     // [n] i32
