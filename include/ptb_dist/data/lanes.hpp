@@ -85,7 +85,6 @@ class Lanes {
 // every rank, which so knows them without asking.
 class WindowWords {
  public:
-  WindowWords() = default;
   explicit WindowWords(const Lanes& lanes);
 
   // [U], ascending; 0 <= window < windows of the lanes.
