@@ -55,9 +55,9 @@ MINIMA = {
 }
 MINIMA_OF_BF16 = {
     # fp32 in, bf16 out. The weights once; the others as often as a product takes them: a layer's
-    # input and h twice, d_z in the recurrence (not the first step's) and three times, the softmax's
-    # input and d_logits twice.
-    "to_bf16": ("6*(8*L*H*H + H*V + 4*L*N*H + 4*L*(4*N - B)*H + 2*N*H + 2*N*V)", "0"),
+    # input and h twice, d_z in the recurrence (not the first step's) and twice, the softmax's input
+    # twice, d_logits.
+    "to_bf16": ("6*(8*L*H*H + H*V + 4*L*N*H + 4*L*(3*N - B)*H + 2*N*H + N*V)", "0"),
 }
 MINIMA_OF_TWO_LANE_GROUPS = {
     # One's gradient in, the other's in and out; so for loss and wishes, in fp64.

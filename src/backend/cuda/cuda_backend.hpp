@@ -95,6 +95,7 @@ class CudaBackend final : public Backend {
   ArrivalPool arrivals_;
   std::shared_ptr<std::byte> step_;  // StepState
   Scratch d_h_, d_c_;                // [L,B,H] each, of the step that a layer has in hand
+  Scratch shared_operand_;           // [N,V] or [N,G·H] bf16, of products on several queues
   Scratch row_losses_;               // [N] f64
   Scratch square_sums_;              // [blocks] f64
   std::map<SegmentKey, CapturedSegment> segments_;

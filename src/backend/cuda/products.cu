@@ -117,11 +117,18 @@ void Products::multiply(const MatrixView& a, const MatrixView& b, float* c, Into
 
 const void* Products::operand(const MatrixView& matrix, Scratch& scratch) {
   if (precision_ != Precision::bf16) return matrix.data;
+  if (matrix.converted != nullptr) return matrix.converted;
   if (const void* kept = copies_.find(matrix.data); kept != nullptr) return kept;
   const std::int64_t elements = matrix.rows * matrix.columns;
   auto* const values = scratch.get<__nv_bfloat16>(static_cast<std::size_t>(elements));
   convert(matrix.data, elements, values, stream_);
   return values;
+}
+
+MatrixView Products::converted(const MatrixView& matrix, Scratch& copy) {
+  MatrixView result = matrix;
+  if (precision_ == Precision::bf16) result.converted = operand(matrix, copy);
+  return result;
 }
 
 std::string Products::description() const {

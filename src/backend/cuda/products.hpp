@@ -18,14 +18,15 @@ namespace ptb::cuda {
 enum class Precision { fp32, tf32, bf16 };
 
 // A row-major f32 matrix, or its transpose seen as one: element (r,c) is data[r·columns + c], with
-// `transposed` data[c·rows + r].
+// `transposed` data[c·rows + r]. `converted` are the same elements as bf16, or null.
 struct MatrixView {
   const float* data = nullptr;
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   bool transposed = false;
+  const void* converted = nullptr;
 
-  MatrixView transpose() const { return {data, columns, rows, !transposed}; }
+  MatrixView transpose() const { return {data, columns, rows, !transposed, converted}; }
 };
 
 // Memory that cuBLAS wants to itself on a device of that generation (device.hpp).
@@ -62,6 +63,10 @@ class Products {
   // c = a·b, or c += a·b; c is row-major [a.rows, b.columns] f32. Any extent may be 0.
   enum class Into { overwrite, add };
   void multiply(const MatrixView& a, const MatrixView& b, float* c, Into into = Into::overwrite);
+
+  // The matrix as several products take it, also of other streams that wait for this one: in bf16 it
+  // is converted once, into `copy`.
+  MatrixView converted(const MatrixView& matrix, Scratch& copy);
 
   // "tf32, cuBLAS 13.1.0"
   std::string description() const;

@@ -96,7 +96,7 @@ void CudaBackend::softmax_loss(const SoftmaxLoss& op) {
 }
 
 void CudaBackend::softmax_backward(const SoftmaxBackward& op) {
-  const MatrixView d_logits = matrix(op.d_logits);
+  const MatrixView d_logits = queue(0).products().converted(matrix(op.d_logits), shared_operand_);
   fork();
   queue(0).products().multiply(d_logits, matrix(op.weights.softmax_weight).transpose(),
                                op.d_hidden.data<float>());

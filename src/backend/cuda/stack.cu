@@ -270,7 +270,7 @@ void CudaBackend::stack_backward(const StackBackward& op) {
 void CudaBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   const auto l = static_cast<std::size_t>(op.layer);
   const StackActivations& a = op.activations;
-  const MatrixView d_z = rows_of(a.gates[l]);
+  const MatrixView d_z = queue(0).products().converted(rows_of(a.gates[l]), shared_operand_);
   const std::int64_t H = a.input.shape()[2];
   MatrixView h_before = rows_of(a.hidden[l]);
   h_before.rows = d_z.rows;  // entries 0 .. T-1 of T+1
