@@ -90,7 +90,7 @@ struct Rows {
 // packed[u,:] = Σ over the positions p of word u of dropped(d_out[p,:]), in ascending order of p.
 struct EmbeddingBackward {
   Tensor d_out;            // [T,B,H] Real
-  Tensor row_begin;        // [R+1] i32, see Window
+  Tensor row_begin;        // [R+1] i32: word u's are positions[row_begin[u] .. row_begin[u+1])
   Tensor positions;        // [T·B] i32
   const Dropout& dropout;  // site 0
   Rows rows;               // the first U of packed are overwritten
