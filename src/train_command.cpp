@@ -261,8 +261,9 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
         fmt::format("{}, all-reduce: {}", backend.description(), machine.communicator->name()));
     header.insert(header.begin() + 1, machine.seats.begin(), machine.seats.end());
     warnings = machine.warnings;
-    for (std::string& text : plan.warnings(config, machine.ranks_on_a_gpu))
+    for (std::string& text : plan.warnings(config, machine.ranks_on_a_gpu)) {
       warnings.push_back(std::move(text));
+    }
     if (is_dry) print_plan(header, warnings, start.restart);
   });
   if (is_dry) return 0;

@@ -248,8 +248,8 @@ BOOST_AUTO_TEST_CASE(a_large_batch_in_groups_needs_less_memory) {
   config.batch_size = 320;
   const std::int64_t whole = plan_of(config, 1).rank_bytes;
   config.lane_groups = 16;
-  // The goal is a third, less what each group has of the window's words: here no word comes twice in
-  // a window, so these are as many as can be.
+  // Each group has where the window's words stand in it: here no word comes twice in a window, so
+  // these are as many as can be.
   BOOST_TEST(plan_of(config, 1).rank_bytes < whole / 2);
 }
 
