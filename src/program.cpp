@@ -22,6 +22,11 @@ void print_error(const Error& error, const std::string& who) {
   }
 }
 
+// Called by the loader when it has loaded the libraries and none has run yet.
+void before_main(int, char**, char** environment) { block_stop_signals(environment); }
+using BeforeMain = void (*)(int, char**, char**);
+[[gnu::section(".preinit_array"), gnu::used]] const BeforeMain call_before_main = before_main;
+
 int run(Session& session, const std::vector<std::string>& arguments, const Factories& factories) {
   require_same_build(session);
   const CommandLine line = agreed_command_line(session, arguments);
@@ -49,10 +54,10 @@ int run(Session& session, const std::vector<std::string>& arguments, const Facto
 
 int run_program(int argc, char** argv, const Factories& factories) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an I/O error like a full disk
-  catch_stop_signals();
   std::signal(SIGPIPE, SIG_IGN);  // the log goes on when standard output is closed
   const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   try {
+    catch_stop_signals();
     Session session(&argc, &argv);
     // An error that all ranks have is told once and they leave together. Any other may be one
     // rank's own while the others wait for it, so it ends them all.
@@ -76,7 +81,7 @@ int run_program(int argc, char** argv, const Factories& factories) {
       return end_all(
           {ExitCode::internal, Complaint{.what = "internal error", .why = error.what()}});
     }
-  } catch (const Error& error) {  // MPI could not be started
+  } catch (const Error& error) {  // MPI or a thread could not be started
     print_error(error, "");
     return static_cast<int>(error.code());
   }

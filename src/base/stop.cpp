@@ -1,58 +1,136 @@
 #include "ptb_dist/base/stop.hpp"
 
+#include <fmt/format.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <system_error>
 
 #include "ptb_dist/base/error.hpp"
 
 namespace ptb {
 namespace {
 
+constexpr int kStopSignals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP, SIGXCPU};
+// From one image of the program to the next: the signals that the first one blocked, as their
+// numbers' bits in hexadecimal digits.
+constexpr const char* kHandOver = "PTB_DIST_BLOCKED_SIGNALS";
+
+// Plain data, since it is written before the constructors of this program run.
+bool is_blocked;
+sigset_t taken;          // what is waited for
+sigset_t blocked_by_us;  // what others are not to inherit
+
 std::atomic<int> first_signal{0};
-std::atomic<int> interrupts{0};
-static_assert(std::atomic<int>::is_always_lock_free, "a handler may only touch what has no lock");
+std::atomic<bool> is_released{false};
 
-// A handler may call little more than _exit: everything else is left to the loop.
-void note(int signal) {
-  int none = 0;
-  first_signal.compare_exchange_strong(none, signal);
-  if (signal == SIGINT && interrupts.fetch_add(1) > 0) {
-    ::_exit(static_cast<int>(ExitCode::interrupted));
+std::uint64_t bit(int signal) { return std::uint64_t{1} << signal; }
+
+// Before main, getenv may not know the environment yet.
+std::uint64_t handed_over(char** environment) {
+  const std::size_t length = std::strlen(kHandOver);
+  for (char** variable = environment; variable != nullptr && *variable != nullptr; ++variable) {
+    if (std::strncmp(*variable, kHandOver, length) == 0 && (*variable)[length] == '=') {
+      return std::strtoull(*variable + length + 1, nullptr, 16);
+    }
   }
+  return 0;
 }
 
-void handle_with(void (*handler)(int)) {
+bool is_ignored(int signal) {
   struct sigaction action = {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;  // a read or write under way is not cut short
-  sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) ::sigaction(signal, &action, nullptr);
+  return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
+
+// As it would have ended without us.
+void end_by(int signal) {
+  struct sigaction action = {};
+  action.sa_handler = SIG_DFL;
+  ::sigaction(signal, &action, nullptr);
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, signal);
+  ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+  ::raise(signal);
+}
+
+void* take_signals(void*) {
+  for (int interrupts = 0;;) {
+    int signal = 0;
+    if (::sigwait(&taken, &signal) != 0) continue;
+    int none = 0;
+    first_signal.compare_exchange_strong(none, signal);
+    if (is_released) end_by(signal);
+    if (signal == SIGINT && ++interrupts > 1) ::_exit(static_cast<int>(ExitCode::interrupted));
+  }
+  return nullptr;
+}
+
+void give_back_mask() { ::pthread_sigmask(SIG_UNBLOCK, &blocked_by_us, nullptr); }
 
 }  // namespace
 
-void catch_stop_signals() { handle_with(note); }
+void block_stop_signals(char** environment) noexcept {
+  if (is_blocked) return;
+  is_blocked = true;
+  const std::uint64_t earlier = handed_over(environment);
+  sigset_t before;
+  sigemptyset(&taken);
+  for (const int signal : kStopSignals) sigaddset(&taken, signal);
+  ::pthread_sigmask(SIG_BLOCK, &taken, &before);
+  // Blocked, an ignored signal would stay pending and be waited for like any other.
+  for (const int signal : {SIGINT, SIGHUP}) {
+    if (is_ignored(signal)) sigdelset(&taken, signal);
+  }
+  sigemptyset(&blocked_by_us);
+  for (const int signal : kStopSignals) {
+    const bool was_blocked = sigismember(&before, signal) != 0 && (earlier & bit(signal)) == 0;
+    if (!was_blocked) sigaddset(&blocked_by_us, signal);
+  }
+}
+
+void hand_over_stop_signals() {
+  std::uint64_t signals = 0;
+  for (const int signal : kStopSignals) {
+    if (sigismember(&blocked_by_us, signal) != 0) signals |= bit(signal);
+  }
+  ::setenv(kHandOver, fmt::format("{:x}", signals).c_str(), 1);
+}
+
+void catch_stop_signals() {
+  block_stop_signals(environ);  // where a program is not told of what comes before main
+  ::unsetenv(kHandOver);
+  ::pthread_atfork(nullptr, nullptr, give_back_mask);
+  sigset_t all, mask;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &mask);  // the thread is no place for others' handlers
+  pthread_t thread{};
+  const int failure = ::pthread_create(&thread, nullptr, take_signals, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+  if (failure != 0) {
+    throw Error(ExitCode::missing, {.what = "cannot start a thread",
+                                    .why = std::generic_category().message(failure),
+                                    .remedy = "raise the limits on processes and memory"});
+  }
+  ::pthread_detach(thread);
+}
 
 void release_stop_signals() {
-  handle_with(SIG_DFL);
-  if (const int signal = first_signal.load(); signal != 0) ::raise(signal);
+  is_released = true;
+  if (const int signal = first_signal.load(); signal != 0) end_by(signal);
 }
 
 bool is_stop_requested() { return first_signal.load(std::memory_order_relaxed) != 0; }
 
 std::string stop_signal() {
-  switch (first_signal.load(std::memory_order_relaxed)) {
-    case SIGUSR1:
-      return "SIGUSR1";
-    case SIGTERM:
-      return "SIGTERM";
-    case SIGINT:
-      return "SIGINT";
-    default:
-      return "";
-  }
+  const int signal = first_signal.load(std::memory_order_relaxed);
+  return signal == 0 ? "" : fmt::format("SIG{}", ::sigabbrev_np(signal));
 }
 
 }  // namespace ptb

@@ -50,9 +50,14 @@ void set_limit(decltype(RLIMIT_AS) what, rlim_t soft, rlim_t hard) {
   ::setrlimit(what, &limit);
 }
 
-// A handler that MPI or a debugger has installed would print a page, or keep the child alive.
+// A handler that MPI or a debugger has installed would print a page, or keep the child alive. A wish
+// to stop that is sent to all processes of a job is the parent's affair: a child that it ended would
+// make a good file a bad one.
 void confine(GuardLimits limits) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // no child holds the lock of a run that has been killed
+  for (const int number : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP}) {
+    std::signal(number, SIG_IGN);
+  }
   for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGXCPU}) {
     std::signal(number, SIG_DFL);
   }

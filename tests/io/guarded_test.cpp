@@ -73,6 +73,13 @@ BOOST_AUTO_TEST_CASE(a_crash_is_an_error) {
   BOOST_TEST(failure_of_guarded([] { ::_exit(0); }).names("reading it ended the process"));
 }
 
+// A launcher sends them to all processes of a job: the file is no worse for it.
+BOOST_AUTO_TEST_CASE(a_request_to_stop_is_not_for_the_child) {
+  for (const int number : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP}) {
+    BOOST_TEST(failure_of_guarded([number] { std::raise(number); }).code == 0);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(an_endless_loop_is_an_error) {
   const Failure failure = failure_of_guarded([] {
     const std::atomic<bool> goes_on{true};

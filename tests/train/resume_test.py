@@ -158,10 +158,10 @@ class Stopped(ResumeTestCase):
 
     def test_a_signal_while_it_starts(self):
         process = self.start_program([*RUN, "--run-dir", str(self.scratch / "run")])
-        caught = 0
-        while not caught & 1 << (signal.SIGUSR1 - 1):  # from its first line on
+        blocked = 0
+        while not blocked & 1 << (signal.SIGUSR1 - 1):  # as soon as its libraries are loaded
             status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-            caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+            blocked = int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16)
         process.send_signal(signal.SIGUSR1)
         out, err = process.communicate(timeout=50)
         self.assertEqual(process.returncode, STOPPED, out + err)

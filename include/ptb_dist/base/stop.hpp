@@ -1,16 +1,34 @@
-// The wish of a user or a scheduler that the run stop: a flag that signals set and the training
-// loop reads at the end of a window, when all ranks agree on it.
+// The wish of a user or a scheduler that the run stop: USR1, USR2, TERM, INT, HUP and XCPU. The
+// training loop reads it at the end of a window, when all ranks agree on it.
+//
+// No handler is installed for them: it would run on the stack of a thread that computes, and
+// oneDNN 2's matrix products let the stack pointer point into their data, which it would overwrite.
+// The signals are blocked in every thread, from before main on, and one thread waits for them.
 #pragma once
 
 #include <string>
 
 namespace ptb {
 
-// From now on SIGUSR1, SIGTERM and SIGINT only set the flag; a second SIGINT ends the process at
-// once with 130. Called first of all, so that a signal in the first second is a wish like any other.
+// Blocks them in the calling thread and in all that it starts. Called before any other thread
+// exists, and before main: until then a signal ends the process, whose libraries are being loaded.
+// INT and HUP stay ignored where they are when the process starts (nohup; a script's `&`); the
+// others are taken even then, since only somebody who means this process sends them.
+// `environment`: as main's third argument.
+void block_stop_signals(char** environment) noexcept;
+
+// From now on a signal sets the flag, and so do those that came since they were blocked; a second
+// INT ends the process at once with 130. What fork() starts has them as they were before they were
+// blocked. Called once, before MPI is initialised. Throws Error (69) if no thread can be started.
 void catch_stop_signals();
-// Undoes it where nothing is trained: a signal that came ends the process now.
+
+// Undoes it where nothing is trained: a signal that came, or comes, ends the process.
 void release_stop_signals();
+
+// For a program that executes itself once more (execve), right before it does so and before
+// catch_stop_signals: the signals stay blocked, so that none is lost, and the new image learns
+// which ones the old one had blocked.
+void hand_over_stop_signals();
 
 // Whether one of them came.
 bool is_stop_requested();
