@@ -1,0 +1,32 @@
+// The program, but that it goes on training when it is asked to stop, so that a whole run can stand
+// in a storm of such requests. Built as ptb_dist_deaf, with handler_stacks.cpp as the program is,
+// and as ptb_dist_bare without, which shows that the storms can do harm. Never installed.
+//
+//   PTB_DIST_HANDLES_USR1=1   USR1 is handled by the thread that computes, as it never is
+#include <signal.h>
+
+#include <cstdlib>
+
+#include "ptb_dist/program.hpp"
+
+namespace ptb {
+
+// The linker's --wrap (tests/CMakeLists.txt) sends calls of is_stop_requested here.
+bool never_requested() asm("__wrap__ZN3ptb17is_stop_requestedEv");
+bool never_requested() { return false; }
+
+}  // namespace ptb
+
+int main(int argc, char** argv) {
+  if (std::getenv("PTB_DIST_HANDLES_USR1") != nullptr) {
+    struct sigaction action = {};
+    action.sa_handler = [](int) {};
+    action.sa_flags = SA_RESTART;
+    ::sigaction(SIGUSR1, &action, nullptr);
+    sigset_t usr1;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    ::sigprocmask(SIG_UNBLOCK, &usr1, nullptr);
+  }
+  return ptb::run_program(argc, argv, {});
+}
