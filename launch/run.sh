@@ -17,8 +17,9 @@
 #
 # Ends with 0 when the run is done, and with the code of the last attempt where a restart would not
 # help: 2, 65, 69, 74, 76 (README, "When something fails"), too many restarts, or one of its own
-# signals. USR1 saves and starts again. INT (Ctrl-C), TERM and HUP save and end, with 75; a second
-# one ends at once, with 130, and the run goes on from its last checkpoint another time.
+# signals. USR1 saves and starts again. INT (Ctrl-C), TERM, HUP, USR2 and XCPU save and end, with
+# 75; a second one ends at once, with 130, and the run goes on from its last checkpoint another time.
+# Under nohup it outlives its terminal.
 # --fresh and --inject are for the first attempt alone.
 
 set -euo pipefail
@@ -76,11 +77,20 @@ checkpoints_identity() { stat -c %d:%i "$run_dir/checkpoints" 2>/dev/null || tru
 
 # --- signals ---
 
-stops=0    # INT, TERM or HUP came so many times
+stops=0    # INT, TERM, HUP, USR2 or XCPU came so many times
 has_come=0 # a signal, since the last look
 child=     # mpirun, or what is waited for between two attempts
+reminder=  # asks it again
 
 tell_child() { if [[ -n $child ]]; then kill "-$1" "$child" 2>/dev/null || true; fi; }
+
+# Before its ranks are there mpirun loses a signal, so it is asked until it has ended.
+remind() { while sleep 2 && kill -USR1 "$1"; do :; done; }
+start_reminder() {
+  if [[ -z $child || -n $reminder ]]; then return; fi
+  remind "$child" >/dev/null 2>&1 &
+  reminder=$!
+}
 
 # mpirun answers TERM by killing the ranks 2 s later, too soon for a large checkpoint; it hands USR1
 # on to them, and they leave when they have saved.
@@ -89,6 +99,7 @@ stop() {
   stops=$((stops + 1))
   if ((stops == 1)); then
     tell_child USR1
+    start_reminder
     say "$1: asking the run to save and to stop; a second signal ends it at once"
   else
     tell_child TERM
@@ -98,6 +109,8 @@ stop() {
 trap 'stop SIGINT' INT
 trap 'stop SIGTERM' TERM
 trap 'stop SIGHUP' HUP
+trap 'stop SIGUSR2' USR2
+trap 'stop SIGXCPU' XCPU
 trap 'has_come=1; tell_child USR1; say "SIGUSR1: asking the run to save"' USR1
 trap '' PIPE # "| tee" may be gone before the run has saved
 
@@ -106,13 +119,15 @@ trap '' PIPE # "| tee" may be gone before the run has saved
 attend() {
   setsid "$@" </dev/null &
   child=$!
-  if ((stops > 0)); then tell_child USR1; fi # it came while `child` was not known
+  if ((stops > 0)); then tell_child USR1 && start_reminder; fi # it came while `child` was unknown
   while
     has_come=0 status=0
     wait "$child" 2>/dev/null || status=$? # bash would tell of a kill in its own words
     ((has_come))
   do :; done
   child=
+  if [[ -n $reminder ]]; then kill "$reminder" 2>/dev/null || true; fi
+  reminder=
 }
 
 # --- attempts ---
@@ -152,6 +167,8 @@ for ((attempt = 1; ; ++attempt)); do
   attend "$@"
 
   if ((stops > 1)); then status=130; fi
+  # mpirun was there, or its ranks', whose libraries take some time, but nobody to ask yet.
+  if ((stops > 0 && status == 138)); then status=75; fi
   case $status in
     0) say "done in $run_dir (restarts: $((attempt - 1)))" && exit ;;
     2 | 65 | 69 | 74 | 76) over "a restart would not help, see above" ;;

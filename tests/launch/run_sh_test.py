@@ -36,7 +36,8 @@ def note(number, frame):
     signals.append(signal.Signals(number).name)
     tell(signals[-1])
 
-for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2,
+               signal.SIGXCPU):
     signal.signal(number, note)
 plan = json.loads((scratch / "plan").read_text())[attempt]
 tell("start", *sys.argv[1:])
@@ -245,7 +246,8 @@ class Signals(RunTest):
         return [line[0] for line in self.log() if line[0] != "start"]
 
     def test_a_stop_saves_and_ends(self):
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2,
+                       signal.SIGXCPU):
             with self.subTest(number.name):
                 (self.scratch / "log").unlink(missing_ok=True)
                 process = self.begin_waiting([[["until", "SIGUSR1"], ["step", 7], ["exit", 75]]])
@@ -253,7 +255,7 @@ class Signals(RunTest):
                 status, text = self.end(process)
                 self.assertEqual(status, 75, text)
                 self.assertEqual(len(self.attempts()), 1)
-                self.assertEqual(self.signals(), ["SIGUSR1"])
+                self.assertEqual(set(self.signals()), {"SIGUSR1"})
                 self.assertIn(f"run.sh: {number.name}: asking the run to save and to stop", text)
                 self.assertNotIn("restart", text)
 
@@ -264,7 +266,22 @@ class Signals(RunTest):
         process.send_signal(signal.SIGINT)
         status, text = self.end(process)
         self.assertEqual(status, 130, text)
-        self.assertEqual(self.signals(), ["SIGUSR1", "SIGTERM"])
+        self.assertEqual(set(self.signals()), {"SIGUSR1", "SIGTERM"})
+        self.assertEqual(len(self.attempts()), 1)
+
+    def test_it_is_asked_again_until_it_has_ended(self):
+        """mpirun may lose a signal while it starts its ranks."""
+        process = self.begin_waiting([[["signals", 2], ["exit", 75]]])
+        process.send_signal(signal.SIGTERM)
+        status, text = self.end(process)
+        self.assertEqual(status, 75, text)
+        self.assertGreaterEqual(len(self.signals()), 2)
+
+    def test_a_stop_before_anybody_can_be_asked(self):
+        process = self.begin_waiting([[["until", "SIGUSR1"], ["raise", signal.SIGUSR1]]])
+        process.send_signal(signal.SIGTERM)
+        status, text = self.end(process)
+        self.assertEqual(status, 75, text)
         self.assertEqual(len(self.attempts()), 1)
 
     def test_a_run_that_is_done_all_the_same_is_done(self):
