@@ -4,9 +4,9 @@
 // tools do. A handler runs on the stack of the thread that the signal meets, and oneDNN 2's
 // generated matrix products (AVX2, AVX-512) let the stack pointer point into their own data on the
 // heap: the handler's frame overwrites them, which ends in a crash or in wrong weights without a
-// message. Other products have half the speed, so it is the handlers that are sent elsewhere. The
-// loader looks for a symbol in the program before it looks into any library; here the program has
-// functions of the C library under their own names:
+// message. Other products are several times slower, so it is the handlers that are sent elsewhere.
+// The loader looks for a symbol in the program before it looks into any library; here the program
+// has functions of the C library under their own names:
 //   - sigaction and signal: every handler is installed with SA_ONSTACK.
 //   - pthread_create: every thread, those of OpenMP too, has an alternate stack for it, and takes
 //     no signal before and after.
