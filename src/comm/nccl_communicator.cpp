@@ -24,6 +24,7 @@
 
 #include "backend/cuda/native.hpp"
 #include "comm/exchanges.hpp"
+#include "ptb_dist/base/awake_clock.hpp"
 
 namespace ptb {
 namespace {
@@ -128,8 +129,12 @@ class NcclCommunicator final : public Communicator {
       std::mutex mutex;
       std::condition_variable_any over;
       std::unique_lock lock(mutex);
-      over.wait_for(lock, is_over, kAbortGrace, [] { return false; });
-      if (is_over.stop_requested()) return;
+      if (wait_awake(kAbortGrace, [&](AwakeClock::duration left) {
+            over.wait_for(lock, is_over, left, [] { return false; });
+            return is_over.stop_requested();
+          })) {
+        return;
+      }
       print(fmt::format("{}; and ncclCommAbort hangs", why));
       session_.abort(ExitCode::internal);
     });
@@ -152,7 +157,7 @@ class NcclCommunicator final : public Communicator {
          .why = fmt::format("{}, {}", ncclGetErrorString(status), ncclGetLastError(comm_)),
          .remedy = "a rank, its GPU or its network was lost; NCCL_DEBUG=WARN tells more"});
     abort(error.lines().front());
-    if (status == ncclRemoteError) std::this_thread::sleep_for(kTheirGrace);
+    if (status == ncclRemoteError) sleep_awake(kTheirGrace);
     throw error;
   }
 

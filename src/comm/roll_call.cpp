@@ -30,12 +30,12 @@ void RollCall::answer() {
     if (has_come == 0) return;
     Word word{};
     mpi::check(MPI_Recv(&word, 1, MPI_BYTE, status.MPI_SOURCE, tag_, comm_, MPI_STATUS_IGNORE));
-    heard_[static_cast<std::size_t>(status.MPI_SOURCE)] = Clock::now();
+    heard_[static_cast<std::size_t>(status.MPI_SOURCE)] = AwakeClock::now();
     if (word == Word::call) send(Word::answer, status.MPI_SOURCE);
   }
 }
 
-std::vector<int> RollCall::not_heard_since(Clock::time_point time) const {
+std::vector<int> RollCall::not_heard_since(AwakeClock::time_point time) const {
   std::vector<int> silent;
   for (int rank = 0; rank < std::ssize(heard_); ++rank) {
     if (rank != rank_ && heard_[static_cast<std::size_t>(rank)] < time) silent.push_back(rank);
@@ -44,14 +44,14 @@ std::vector<int> RollCall::not_heard_since(Clock::time_point time) const {
 }
 
 std::vector<int> RollCall::find_silent(std::chrono::milliseconds patience) {
-  const Clock::time_point begin = Clock::now();
+  const AwakeClock::time_point begin = AwakeClock::now();
   for (int rank = 0; rank < std::ssize(heard_); ++rank) {
     if (rank != rank_) send(Word::call, rank);
   }
   for (;;) {
     answer();
     std::vector<int> silent = not_heard_since(begin - patience);
-    if (silent.empty() || Clock::now() > begin + patience) return silent;
+    if (silent.empty() || AwakeClock::now() > begin + patience) return silent;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/mpi_api.hpp"
+#include "ptb_dist/base/awake_clock.hpp"
 
 namespace ptb {
 
@@ -20,16 +21,15 @@ class RollCall {
   std::vector<int> find_silent(std::chrono::milliseconds patience);
 
  private:
-  using Clock = std::chrono::steady_clock;
   enum class Word : char { call, answer };
 
   void send(Word word, int to);
-  std::vector<int> not_heard_since(Clock::time_point time) const;
+  std::vector<int> not_heard_since(AwakeClock::time_point time) const;
 
   MPI_Comm comm_;
   int tag_;
   int rank_ = 0;
-  std::vector<Clock::time_point> heard_;  // of each rank
+  std::vector<AwakeClock::time_point> heard_;  // of each rank
 };
 
 }  // namespace ptb

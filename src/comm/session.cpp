@@ -17,11 +17,10 @@
 #include "comm/mpi_api.hpp"
 #include "comm/roll_call.hpp"
 #include "comm/startup.hpp"
+#include "ptb_dist/base/awake_clock.hpp"
 
 namespace ptb {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // What one MPI call carries at most: a count far below INT_MAX.
 constexpr std::size_t kPieceBytes = std::size_t{64} << 20;
@@ -128,13 +127,13 @@ void Session::wait_until(const std::function<bool()>& is_over, const std::string
   constexpr auto kYieldFor = std::chrono::milliseconds(2);
   constexpr auto kNap = std::chrono::microseconds(50);
   constexpr auto kAttention = std::chrono::milliseconds(100);  // from when on others may ask for us
-  const auto start = Clock::now();
+  const auto start = AwakeClock::now();
   for (int polls = 0;; ++polls) {
     for (const auto& sum : mpi_->sums_in_flight) sum->advance();
     std::erase_if(mpi_->sums_in_flight, [](const auto& sum) { return sum->is_over; });
     if (is_over()) return;
     if (polls < kSpins) continue;
-    const auto waited = Clock::now() - start;
+    const auto waited = AwakeClock::now() - start;
     if (waited > timeout_) throw missed_deadline(what);
     if (waited < kYieldFor) {
       sched_yield();
@@ -273,7 +272,7 @@ void Session::abort(ExitCode code) {
   std::fflush(nullptr);
   // A launcher that is cut off or stopped never carries an abort out.
   std::thread([code] {
-    std::this_thread::sleep_for(std::chrono::seconds(5));
+    sleep_awake(std::chrono::seconds(5));
     ::_exit(static_cast<int>(code));
   }).detach();
   if (size_ > 1) MPI_Abort(mpi_->comm, static_cast<int>(code));

@@ -22,11 +22,10 @@
 #include <vector>
 
 #include "io/file.hpp"
+#include "ptb_dist/base/awake_clock.hpp"
 
 namespace ptb {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // How the child ends that has said a result; after an Error it ends with the Error's code. Neither
 // 0 nor 1, with which a library or a sanitizer ends a process, is among them.
@@ -99,13 +98,13 @@ std::pair<int, std::string> outcome_of(const std::function<std::string()>& work,
 
 // All that comes through the pipe until its other end is closed; nothing if that takes too long or
 // is too much.
-std::optional<std::string> read_until(const FileDescriptor& pipe, Clock::time_point deadline,
+std::optional<std::string> read_until(const FileDescriptor& pipe, AwakeClock::time_point deadline,
                                       std::size_t most) {
   std::string words;
   std::vector<char> piece(std::size_t{64} << 10);  // as much as a pipe holds
   while (words.size() <= most) {
     const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - AwakeClock::now()).count();
     if (left <= 0) return std::nullopt;
     pollfd wanted{.fd = pipe.get(), .events = POLLIN, .revents = 0};
     if (::poll(&wanted, 1, static_cast<int>(left)) <= 0) continue;  // late, or interrupted
@@ -180,7 +179,7 @@ std::string run_guarded(const hdf5::Subject& subject, GuardLimits limits,
   if (process == 0) be_child(to.get(), subject, limits, work);
   Child child(process);
   to.close();
-  const auto deadline = Clock::now() + std::chrono::seconds(kPatience * limits.seconds);
+  const auto deadline = AwakeClock::now() + std::chrono::seconds(kPatience * limits.seconds);
   std::optional<std::string> words = read_until(from, deadline, limits.memory);
   if (!words) throw subject.error(kTakesTooMuch);
   judge(child.wait(), *words, subject);

@@ -7,6 +7,8 @@
 #include <span>
 #include <utility>
 
+#include "ptb_dist/base/awake_clock.hpp"
+
 namespace ptb {
 namespace {
 
@@ -124,7 +126,10 @@ void Checkpointer::write(Save save) {
 }
 
 bool Checkpointer::is_over(Session::Seconds patience) const {
-  return !under_way_.valid() || under_way_.wait_for(patience) == std::future_status::ready;
+  const auto most = std::chrono::duration_cast<AwakeClock::duration>(patience);
+  return !under_way_.valid() || wait_awake(most, [this](AwakeClock::duration left) {
+    return under_way_.wait_for(left) == std::future_status::ready;
+  });
 }
 
 void Checkpointer::collect() {

@@ -1,18 +1,18 @@
-// Seconds since it was made, of a clock that nobody sets.
+// Seconds that this process ran since it was made: a pause of the whole job is no slow training.
 #pragma once
 
-#include <chrono>
+#include "ptb_dist/base/awake_clock.hpp"
 
 namespace ptb {
 
 class Stopwatch {
  public:
   double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    return std::chrono::duration<double>(AwakeClock::now() - start_).count();
   }
 
  private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  AwakeClock::time_point start_ = AwakeClock::now();
 };
 
 }  // namespace ptb

@@ -1,10 +1,10 @@
 // The process's place among the ranks: the only owner of MPI.
 //
-// Every wait has a deadline; a rank that waits longer gets Error 70, within a second more, which says
-// for what, and names the ranks that do not wait as well: those that all wait for. What it waited for
-// is then still MPI's to write: abort() is the only way on. Collectives are called by all ranks in the
-// same order, by one thread of each at a time. Calls block unless they say otherwise. Lengths are
-// 64-bit throughout.
+// Every wait has a deadline, by a clock that stands still while this rank itself is stopped; a rank
+// that waits longer gets Error 70, within a second more, which says for what, and names the ranks
+// that do not wait as well: those that all wait for. What it waited for is then still MPI's to
+// write: abort() is the only way on. Collectives are called by all ranks in the same order, by one
+// thread of each at a time. Calls block unless they say otherwise. Lengths are 64-bit throughout.
 #pragma once
 
 #include <chrono>
@@ -57,7 +57,7 @@ class Session {
   // "MPI library version" in one line.
   static std::string library_version();
 
-  // How long a collective may take before this rank gives up.
+  // How long a collective may take before this rank gives up, in time that this rank runs.
   using Seconds = std::chrono::duration<double>;
   void set_timeout(Seconds timeout) { timeout_ = timeout; }
   Seconds timeout() const { return timeout_; }

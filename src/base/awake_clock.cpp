@@ -1,0 +1,61 @@
+#include "ptb_dist/base/awake_clock.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+namespace ptb {
+namespace {
+
+// On a busy machine a thread that sleeps gets its core late, but not by so much; a deadline has to be
+// longer than kLongestStep to outlive a suspension.
+constexpr auto kTick = std::chrono::milliseconds(50);
+constexpr auto kLongestStep = std::chrono::milliseconds(250);
+
+// Of the process, and never destroyed: its thread runs until the last instruction.
+class Ticker {
+ public:
+  static Ticker& instance() {
+    static Ticker& ticker = *new Ticker;
+    return ticker;
+  }
+
+  AwakeTime::Duration look() {
+    const std::lock_guard lock(mutex_);  // a time read before it could be older than the last look
+    return time_.at(real());
+  }
+
+ private:
+  Ticker() {
+    std::thread([this] {
+      for (;;) {
+        look();
+        std::this_thread::sleep_for(kTick);
+      }
+    }).detach();
+  }
+
+  static AwakeTime::Duration real() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
+  std::mutex mutex_;
+  AwakeTime time_{kLongestStep, real()};
+};
+
+}  // namespace
+
+AwakeTime::Duration AwakeTime::at(Duration time) {
+  absent_ += std::max(time - looked_ - longest_step_, Duration::zero());
+  looked_ = time;
+  return time - absent_;
+}
+
+AwakeClock::time_point AwakeClock::now() { return time_point(Ticker::instance().look()); }
+
+void sleep_awake(AwakeClock::duration duration) {
+  wait_awake(duration, [](AwakeClock::duration left) {
+    std::this_thread::sleep_for(left);
+    return false;
+  });
+}
+
+}  // namespace ptb
