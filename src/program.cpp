@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
 
 #include "commands.hpp"
 #include "ptb_dist/base/command_line.hpp"
+#include "ptb_dist/base/console.hpp"
 #include "ptb_dist/base/stop.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/train/setup.hpp"
@@ -15,10 +15,9 @@
 namespace ptb {
 namespace {
 
-// Nobody may be there to read it: no reason for another error.
 void print_error(const Error& error, const std::string& who) {
   for (const std::string& line : error.lines()) {
-    std::fputs(fmt::format("ptb_dist: error: {}{}\n", who, line).c_str(), stderr);
+    console::write(console::Stream::error, fmt::format("ptb_dist: error: {}{}\n", who, line));
   }
 }
 
@@ -50,11 +49,7 @@ int run(Session& session, const std::vector<std::string>& arguments, const Facto
   return train_command(session, line, factories);
 }
 
-}  // namespace
-
-int run_program(int argc, char** argv, const Factories& factories) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an I/O error like a full disk
-  std::signal(SIGPIPE, SIG_IGN);  // the log goes on when standard output is closed
+int run_in_session(int argc, char** argv, const Factories& factories) {
   const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   try {
     catch_stop_signals();
@@ -85,6 +80,17 @@ int run_program(int argc, char** argv, const Factories& factories) {
     print_error(error, "");
     return static_cast<int>(error.code());
   }
+}
+
+}  // namespace
+
+int run_program(int argc, char** argv, const Factories& factories) {
+  constexpr auto kLastWords = std::chrono::seconds(2);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an I/O error like a full disk
+  std::signal(SIGPIPE, SIG_IGN);  // the log goes on when standard output is closed
+  const int status = run_in_session(argc, argv, factories);
+  console::flush(kLastWords);  // no rank waits for this one any more
+  return status;
 }
 
 }  // namespace ptb

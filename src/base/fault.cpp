@@ -7,9 +7,10 @@
 #include <array>
 #include <charconv>
 #include <chrono>
-#include <cstdio>
 #include <string_view>
 #include <thread>
+
+#include "ptb_dist/base/console.hpp"
 
 namespace ptb {
 namespace {
@@ -43,10 +44,9 @@ std::string_view take_until(std::string_view& text, char separator) {
 }
 
 void say(const Fault& fault, int rank) {
-  const std::string line = fmt::format("ptb_dist: warning: rank {} (process {}): injected {}\n",
-                                       rank, ::getpid(), fault.text());
-  std::fputs(line.c_str(), stderr);
-  std::fflush(stderr);
+  console::write(console::Stream::error,
+                 fmt::format("ptb_dist: warning: rank {} (process {}): injected {}\n", rank,
+                             ::getpid(), fault.text()));
 }
 
 }  // namespace

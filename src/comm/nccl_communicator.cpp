@@ -13,7 +13,6 @@
 #include <bit>
 #include <chrono>
 #include <condition_variable>
-#include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <exception>
@@ -25,6 +24,7 @@
 #include "backend/cuda/native.hpp"
 #include "comm/exchanges.hpp"
 #include "ptb_dist/base/awake_clock.hpp"
+#include "ptb_dist/base/console.hpp"
 
 namespace ptb {
 namespace {
@@ -142,8 +142,8 @@ class NcclCommunicator final : public Communicator {
   }
 
   void print(const std::string& line) const noexcept {
-    std::fprintf(stderr, "ptb_dist: error: rank %d (%s): %s\n", session_.rank(),
-                 session_.host().c_str(), line.c_str());
+    console::write(console::Stream::error, fmt::format("ptb_dist: error: rank {} ({}): {}\n",
+                                                       session_.rank(), session_.host(), line));
   }
 
   // --- calls of NCCL ---------------------------------------------------------------------------

@@ -8,7 +8,6 @@
 #include <bit>
 #include <cstdio>
 #include <exception>
-#include <iostream>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -18,6 +17,7 @@
 #include "comm/roll_call.hpp"
 #include "comm/startup.hpp"
 #include "ptb_dist/base/awake_clock.hpp"
+#include "ptb_dist/base/console.hpp"
 
 namespace ptb {
 namespace {
@@ -89,8 +89,9 @@ Session::Session(int* argc, char*** argv) {
 
 Session::~Session() {
   if (std::uncaught_exceptions() > 0) {
-    std::cerr << fmt::format("ptb_dist: error: rank {} ({}): an exception ended the session\n",
-                             rank_, host_);
+    console::write(console::Stream::error,
+                   fmt::format("ptb_dist: error: rank {} ({}): an exception ended the session\n",
+                               rank_, host_));
     abort(ExitCode::internal);
   }
   try {
@@ -102,7 +103,7 @@ Session::~Session() {
     mpi::check(MPI_Comm_free(&mpi_->comm));
     mpi::check(MPI_Finalize());
   } catch (const Error& error) {
-    std::cerr << "ptb_dist: error: " << error.what() << '\n';
+    console::write(console::Stream::error, fmt::format("ptb_dist: error: {}\n", error.what()));
     abort(error.code());
   }
 }
@@ -268,13 +269,14 @@ void Session::wait(const Request& request, const std::string& what) {
 }
 
 void Session::abort(ExitCode code) {
-  std::cout.flush();
-  std::fflush(nullptr);
+  constexpr auto kLastWords = std::chrono::seconds(1);
   // A launcher that is cut off or stopped never carries an abort out.
   std::thread([code] {
     sleep_awake(std::chrono::seconds(5));
     ::_exit(static_cast<int>(code));
   }).detach();
+  console::flush(kLastWords);
+  std::fflush(nullptr);  // what a library has said; nobody may read it
   if (size_ > 1) MPI_Abort(mpi_->comm, static_cast<int>(code));
   ::_exit(static_cast<int>(code));
 }

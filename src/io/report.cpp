@@ -8,11 +8,11 @@
 #include <cctype>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
 #include "io/json_api.hpp"
+#include "ptb_dist/base/console.hpp"
 
 namespace ptb {
 namespace {
@@ -95,22 +95,23 @@ class ProgressBar {
 
   void draw(const WindowRecord& record) {
     const Clock::time_point now = Clock::now();
-    if (!is_wanted_ || windows_ <= 0 || now - drawn_at_ < kPause) return;
+    if (now - drawn_at_ < kPause) return;
     drawn_at_ = now;
+    if (!is_wanted_ || windows_ <= 0) {
+      console::write_if_idle(console::Stream::out, "");  // lines may wait for a reader
+      return;
+    }
     const int done = std::min(record.window + 1, windows_);
     const auto filled = static_cast<std::size_t>(std::int64_t{kWidth} * done / windows_);
     const std::string text =
         fmt::format("\rEpoch: {} [{:.<{}}] {}/{} loss {:.2f}\x1b[K", epoch_ + 1,
                     std::string(filled, '='), kWidth, done, windows_, record.loss);
-    std::fputs(text.c_str(), stdout);  // fmt::print would throw where nobody reads
-    std::fflush(stdout);
-    is_drawn_ = true;
+    if (console::write_if_idle(console::Stream::out, text)) is_drawn_ = true;
   }
 
   void clear() {
     if (!is_drawn_) return;
-    std::fputs("\r\x1b[K", stdout);
-    std::fflush(stdout);
+    console::write(console::Stream::out, "\r\x1b[K");
     is_drawn_ = false;
   }
 
@@ -154,8 +155,7 @@ struct Report::Sinks {
 
   void line(const std::string& text) {
     bar.clear();
-    std::puts(text.c_str());  // a terminal that is gone is no reason to stop: log.txt has it too
-    std::fflush(stdout);
+    console::write(console::Stream::out, text + '\n');
     log.write(text);
   }
   void record(const Record& record) { metrics.write(record.dump()); }
@@ -181,7 +181,7 @@ void Report::warning(const std::string& text) {
   if (!sinks_) return;
   const std::string line = "ptb_dist: warning: " + text;
   sinks_->bar.clear();
-  std::fputs((line + '\n').c_str(), stderr);  // fmt::print would throw where nobody reads
+  console::write(console::Stream::error, line + '\n');
   sinks_->log.write(line);
 }
 

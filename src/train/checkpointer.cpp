@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <cstring>
 #include <span>
 #include <utility>
 
 #include "ptb_dist/base/awake_clock.hpp"
+#include "ptb_dist/base/console.hpp"
 
 namespace ptb {
 namespace {
@@ -48,7 +48,8 @@ Checkpointer::Checkpointer(Session& session, Backend& backend, const Parameters&
 Checkpointer::~Checkpointer() {
   if (is_over(session_.timeout())) return;
   // The destructor of a future waits for ever.
-  std::fputs("ptb_dist: error: the disk has not taken a checkpoint in time\n", stderr);
+  console::write(console::Stream::error,
+                 "ptb_dist: error: the disk has not taken a checkpoint in time\n");
   session_.abort(ExitCode::io);
 }
 

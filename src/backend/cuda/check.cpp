@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <string_view>
 
+#include "ptb_dist/base/console.hpp"
 #include "ptb_dist/base/error.hpp"
 
 namespace ptb::cuda {
@@ -14,6 +14,11 @@ namespace {
 std::string place(const std::source_location& where) {
   const std::string_view path = where.file_name();
   return fmt::format("{}:{}", path.substr(path.rfind('/') + 1), where.line());
+}
+
+void warn(const char* status, const std::source_location& where) {
+  console::write(console::Stream::error,
+                 fmt::format("ptb_dist: warning: {}: {}\n", place(where), status));
 }
 
 std::string text_of(cudaError_t status) {
@@ -68,14 +73,12 @@ void check(cublasStatus_t status, std::source_location where) {
 
 void log_failure(cudaError_t status, std::source_location where) noexcept {
   if (status == cudaSuccess) return;
-  std::fprintf(stderr, "ptb_dist: warning: %s:%u: %s\n", where.file_name(), where.line(),
-               cudaGetErrorName(status));
+  warn(cudaGetErrorName(status), where);
 }
 
 void log_failure(cublasStatus_t status, std::source_location where) noexcept {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  std::fprintf(stderr, "ptb_dist: warning: %s:%u: %s\n", where.file_name(), where.line(),
-               cublasGetStatusName(status));
+  warn(cublasGetStatusName(status), where);
 }
 
 }  // namespace ptb::cuda

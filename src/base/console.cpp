@@ -1,0 +1,172 @@
+#include "ptb_dist/base/console.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "ptb_dist/base/awake_clock.hpp"
+#include "ptb_dist/base/file.hpp"
+
+namespace ptb::console {
+namespace {
+
+constexpr std::size_t kMostWaiting = std::size_t{1} << 20;
+// Where the descriptor may block, of a size that a pipe or terminal with any room at all takes.
+constexpr std::size_t kPiece = 512;
+
+// One of the two descriptors. To make it non-blocking would make the same terminal or pipe
+// non-blocking for the shell and all other programs; so terminals and pipes are opened once more.
+class Outlet {
+ public:
+  explicit Outlet(int descriptor) : descriptor_(descriptor) {}
+
+  bool is_idle() const { return waiting_.empty(); }
+
+  void add(std::string_view text) {
+    if (waiting_.size() + text.size() > kMostWaiting) {
+      ++left_out_;
+      return;
+    }
+    waiting_ += text;
+  }
+
+  // Writes what is taken at once.
+  void offer() {
+    if (is_idle()) return;
+    open();
+    while (!is_idle()) {
+      const ssize_t taken = write_some();
+      if (taken < 0 && errno == EINTR) continue;
+      if (taken < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+      if (taken < 0) {  // nobody will read it
+        waiting_.clear();
+        left_out_ = 0;
+        return;
+      }
+      waiting_.erase(0, static_cast<std::size_t>(taken));
+      if (is_idle() && left_out_ > 0) {
+        waiting_ = fmt::format(
+            "ptb_dist: warning: {} lines are missing here, since nobody read; log.txt has them\n",
+            std::exchange(left_out_, 0));
+      }
+    }
+  }
+
+  // Until there may be room, or `patience` is over.
+  void wait_for_room(int milliseconds) const {
+    pollfd wanted{.fd = descriptor_, .events = POLLOUT, .revents = 0};
+    ::poll(&wanted, 1, milliseconds);
+  }
+
+ private:
+  enum class Kind { plain, socket, reopened, may_block };
+
+  // The descriptor may have become another file's since the last time.
+  void open() {
+    struct stat now = {};
+    if (::fstat(descriptor_, &now) != 0) return;
+    const std::pair identity(now.st_dev, now.st_ino);
+    if (identity == identity_) return;
+    identity_ = identity;
+    reopened_.reset();
+    kind_ = Kind::plain;
+    if (S_ISREG(now.st_mode)) return;
+    if (S_ISSOCK(now.st_mode)) {
+      kind_ = Kind::socket;
+      return;
+    }
+    const std::string path = fmt::format("/proc/self/fd/{}", descriptor_);
+    const int flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    reopened_.emplace(::open(path.c_str(), flags));
+    kind_ = reopened_->is_open() ? Kind::reopened : Kind::may_block;  // another user's terminal
+  }
+
+  // As write(2).
+  ssize_t write_some() const {
+    switch (kind_) {
+      case Kind::plain:
+        break;
+      case Kind::socket:
+        return ::send(descriptor_, waiting_.data(), waiting_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      case Kind::reopened:
+        return ::write(reopened_->get(), waiting_.data(), waiting_.size());
+      case Kind::may_block: {
+        pollfd wanted{.fd = descriptor_, .events = POLLOUT, .revents = 0};
+        if (::poll(&wanted, 1, 0) == 0) {
+          errno = EAGAIN;
+          return -1;
+        }
+        return ::write(descriptor_, waiting_.data(), std::min(waiting_.size(), kPiece));
+      }
+    }
+    return ::write(descriptor_, waiting_.data(), waiting_.size());
+  }
+
+  int descriptor_;
+  Kind kind_ = Kind::plain;
+  std::pair<dev_t, ino_t> identity_{};
+  std::optional<FileDescriptor> reopened_{};
+  std::string waiting_{};
+  std::size_t left_out_ = 0;
+};
+
+// Never destroyed: somebody may speak to the last.
+struct Console {
+  std::mutex mutex{};  // never held for long, since nobody waits
+  std::array<Outlet, 2> outlets{Outlet(STDOUT_FILENO), Outlet(STDERR_FILENO)};
+
+  Outlet& of(Stream stream) { return outlets[stream == Stream::out ? 0 : 1]; }
+};
+
+Console& console() {
+  static Console& console = *new Console;
+  return console;
+}
+
+}  // namespace
+
+void write(Stream stream, std::string_view text) noexcept {
+  const std::lock_guard lock(console().mutex);
+  for (Outlet& outlet : console().outlets) outlet.offer();
+  console().of(stream).add(text);
+  console().of(stream).offer();
+}
+
+bool write_if_idle(Stream stream, std::string_view text) noexcept {
+  const std::lock_guard lock(console().mutex);
+  for (Outlet& outlet : console().outlets) outlet.offer();
+  Outlet& outlet = console().of(stream);
+  if (!outlet.is_idle()) return false;
+  outlet.add(text);
+  outlet.offer();
+  return true;
+}
+
+void flush(std::chrono::milliseconds patience) noexcept {
+  constexpr int kGlance = 10;  // milliseconds
+  const AwakeClock::time_point end = AwakeClock::now() + patience;
+  for (;;) {
+    const Outlet* waiting = nullptr;
+    {
+      const std::lock_guard lock(console().mutex);
+      for (Outlet& outlet : console().outlets) {
+        outlet.offer();
+        if (!outlet.is_idle()) waiting = &outlet;
+      }
+    }
+    if (waiting == nullptr || AwakeClock::now() > end) return;
+    waiting->wait_for_room(kGlance);
+  }
+}
+
+}  // namespace ptb::console
