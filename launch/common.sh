@@ -46,6 +46,12 @@ default_ranks() {
   echo "$((count < 20 ? count : 20))"
 }
 
+# progress: options of ptb_dist. A rank, which mpirun may have started on another host, cannot see
+# whether a person looks on.
+progress=()
+# shellcheck disable=SC2034 # read by the scripts
+if [[ -t 1 && -t 2 && ${TERM:-dumb} != dumb ]]; then progress=(--progress bar); fi
+
 # is_corpus DIR: the three files are there. Any text under these names will do for ptb_dist.
 is_corpus() { [[ -r $1/ptb.train.txt && -r $1/ptb.valid.txt && -r $1/ptb.test.txt ]]; }
 

@@ -55,6 +55,6 @@ fi
 # Bound, a single rank would have one core for all its threads.
 # --oversubscribe: Open MPI counts cores in its own way, and would refuse to start one rank more.
 set -- mpirun -np "$ranks" --bind-to none --oversubscribe \
-  "$project/build/ptb_dist" --data "$data" "${options[@]}"
+  "$project/build/ptb_dist" --data "$data" "${progress[@]}" "${options[@]}"
 say "$*"
 exec "$@"

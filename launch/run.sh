@@ -162,7 +162,7 @@ for ((attempt = 1; ; ++attempt)); do
   from=(--resume auto)
   if ((fresh)); then from=(--fresh); fi
   set -- mpirun -np "${number[--np]}" --bind-to none --oversubscribe \
-    "$program" --run-dir "$run_dir" "${from[@]}" "${options[@]}" "${injected[@]}"
+    "$program" --run-dir "$run_dir" "${from[@]}" "${progress[@]}" "${options[@]}" "${injected[@]}"
   say "attempt $attempt: $*"
   attend "$@"
 

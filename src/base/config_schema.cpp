@@ -103,6 +103,10 @@ const std::vector<Key> kSchema = {
     {.name = "metrics_windows", .group = "Output", .member = &Config::metrics_windows,
      .unit = "windows", .meaning = "from one record in metrics.jsonl to the next", .low = 1,
      .high = kMaxTokens},
+    {.name = "progress", .group = "Output", .member = &Config::progress, .unit = "",
+     .meaning = "what standard output shows of an epoch under way: a bar below the lines (auto: if "
+                "a person sits there, under a local mpirun, too), lines, or nothing (off)",
+     .choices = {"auto", "bar", "lines", "off"}},
     {.name = "save_parameters", .group = "Output", .member = &Config::save_parameters, .unit = "",
      .meaning = "HDF5 file for the parameters at the end; empty: none"},
     {.name = "checkpoint_minutes", .group = "Output", .member = &Config::checkpoint_minutes,

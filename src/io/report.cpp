@@ -1,7 +1,6 @@
 #include "ptb_dist/io/report.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +11,7 @@
 #include <string_view>
 
 #include "io/json_api.hpp"
+#include "io/terminal.hpp"
 #include "ptb_dist/base/console.hpp"
 
 namespace ptb {
@@ -88,6 +88,8 @@ void add(Record& record, const Perplexity& perplexity, int digits) {
 // One line at the bottom of a terminal, redrawn in place.
 class ProgressBar {
  public:
+  explicit ProgressBar(bool is_wanted) : is_wanted_(is_wanted) {}
+
   void begin(int epoch, int windows) {
     epoch_ = epoch;
     windows_ = windows;
@@ -103,10 +105,11 @@ class ProgressBar {
     }
     const int done = std::min(record.window + 1, windows_);
     const auto filled = static_cast<std::size_t>(std::int64_t{kWidth} * done / windows_);
-    const std::string text =
-        fmt::format("\rEpoch: {} [{:.<{}}] {}/{} loss {:.2f}\x1b[K", epoch_ + 1,
-                    std::string(filled, '='), kWidth, done, windows_, record.loss);
-    if (console::write_if_idle(console::Stream::out, text)) is_drawn_ = true;
+    std::string text = fmt::format("Epoch: {} [{:.<{}}] {}/{} loss {:.2f}", epoch_ + 1,
+                                   std::string(filled, '='), kWidth, done, windows_, record.loss);
+    // A line that fills the terminal goes on in the next, where no return finds its beginning.
+    text.resize(std::min(text.size(), columns_of_output() - 1));
+    if (console::write_if_idle(console::Stream::out, "\r" + text + "\x1b[K")) is_drawn_ = true;
   }
 
   void clear() {
@@ -120,15 +123,7 @@ class ProgressBar {
   static constexpr auto kPause = std::chrono::milliseconds(250);
   static constexpr int kWidth = 30;
 
-  // Under mpirun standard output is always a terminal, of mpirun's making, while standard error is
-  // one only if a person sits there without mpirun.
-  static bool is_at_a_terminal() {
-    const char* kind = std::getenv("TERM");
-    return ::isatty(STDOUT_FILENO) != 0 && ::isatty(STDERR_FILENO) != 0 && kind != nullptr &&
-           std::string_view(kind) != "dumb";
-  }
-
-  bool is_wanted_ = is_at_a_terminal();
+  bool is_wanted_;
   bool is_drawn_ = false;
   int epoch_ = 0;
   int windows_ = 0;
@@ -151,22 +146,29 @@ struct Report::Sinks {
   LineFile metrics;
   int metrics_windows;
   int digits;
-  ProgressBar bar{};
+  bool has_progress_lines;
+  ProgressBar bar;
 
-  void line(const std::string& text) {
-    bar.clear();
-    console::write(console::Stream::out, text + '\n');
+  void line(const std::string& text, bool is_for_the_log_alone = false) {
+    if (!is_for_the_log_alone) {
+      bar.clear();
+      console::write(console::Stream::out, text + '\n');
+    }
     log.write(text);
   }
   void record(const Record& record) { metrics.write(record.dump()); }
 };
 
 Report::Report() = default;
-Report::Report(const RunDirectory& directory, int metrics_windows, int loss_digits)
-    : sinks_(new Sinks{.log = LineFile(directory.file("log.txt")),
-                       .metrics = LineFile(directory.file("metrics.jsonl")),
-                       .metrics_windows = metrics_windows,
-                       .digits = loss_digits}) {}
+Report::Report(const RunDirectory& directory, int metrics_windows, int loss_digits,
+               const std::string& progress)
+    : sinks_(new Sinks{
+          .log = LineFile(directory.file("log.txt")),
+          .metrics = LineFile(directory.file("metrics.jsonl")),
+          .metrics_windows = metrics_windows,
+          .digits = loss_digits,
+          .has_progress_lines = progress != "off",
+          .bar = ProgressBar(progress == "bar" || (progress == "auto" && is_at_a_terminal()))}) {}
 Report::~Report() {
   if (sinks_) sinks_->bar.clear();
 }
@@ -220,7 +222,7 @@ void Report::progress(const ProgressRecord& progress) {
   if (progress.peak_flops > 0) {
     text += fmt::format(" ({:.1f} % of peak)", 100 * progress.flops / progress.peak_flops);
   }
-  sinks_->line(text);
+  sinks_->line(text, !sinks_->has_progress_lines);
 
   Record record{{"kind", "progress"}};
   add(record, progress.window, sinks_->digits);

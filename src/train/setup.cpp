@@ -112,6 +112,7 @@ ResolvedConfig repeatable(const ResolvedConfig& config) {
   ResolvedConfig result = config;
   Config& values = result.values;
   values.run_dir.clear();
+  values.progress = Config{}.progress;  // of whoever looks on
   values.data = corpus_place(values).place;
   if (values.data != kSynthetic) values.data = fs::absolute(values.data);
   if (!values.init_from.empty()) values.init_from = fs::absolute(values.init_from);
@@ -149,7 +150,7 @@ Report begin_report(const ResolvedConfig& config, const RunDirectory& directory,
   if (!to_save.empty()) check_can_save_parameters(to_save);
   directory.keep(repeatable(config));
   return Report(directory, static_cast<int>(config.values.metrics_windows),
-                real == ElementType::f64 ? 17 : 9);
+                real == ElementType::f64 ? 17 : 9, config.values.progress);
 }
 
 }  // namespace ptb

@@ -9,10 +9,12 @@ What needs the real Penn Treebank takes it from $PTB_DATA, and is skipped where 
 unless PTB_DIST_REQUIRE has ptb.
 """
 
+import contextlib
 import functools
 import http.server
 import os
 import pathlib
+import pty
 import shutil
 import socket
 import subprocess
@@ -48,6 +50,20 @@ def run(*command, **changes):
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.STDOUT, env=environment(changes))
     return ended.returncode, ended.stdout
+
+
+def run_at_a_terminal(*command, **changes):
+    """(status, all that comes to the terminal)"""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvpe(str(command[0]), [str(word) for word in command],
+                   environment({"TERM": "xterm", **changes}))
+    text = b""
+    with contextlib.suppress(OSError):  # how a terminal without users ends
+        while piece := os.read(terminal, 1 << 16):
+            text += piece
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text.decode().replace("\r\n", "\n")
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -194,8 +210,8 @@ class Quickstart(ScratchTest):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
-    def start(self, *arguments, **changes):
-        return run(self.launch / "quickstart.sh", *arguments,
+    def start(self, *arguments, how=run, **changes):
+        return how(self.launch / "quickstart.sh", *arguments,
                    PATH=f"{self.tools}:{os.environ['PATH']}", **changes)
 
     def test_without_a_network_it_trains_on_the_built_in_corpus(self):
@@ -226,6 +242,13 @@ class Quickstart(ScratchTest):
             status, text = self.start(*arguments, PTB_URL=self.refusing_url(), **changes)
             self.assertEqual(status, 0, text)
             self.assertTrue(text.splitlines()[-1].endswith(f"--data {texts}"), text)
+
+    def test_at_a_terminal_it_asks_for_the_bar(self):
+        for kind, flags in (("xterm", " --progress bar"), ("dumb", "")):
+            status, text = self.start("--data", "synthetic", "--epochs", "1",
+                                      how=run_at_a_terminal, TERM=kind)
+            self.assertEqual(status, 0, text)
+            self.assertTrue(text.endswith(f" --data synthetic{flags} --epochs 1\n"), text)
 
     def test_no_corpus_where_one_was_promised_ends_it(self):
         self.check_is_over(BAD_DATA, "--data", self.scratch / "nowhere")

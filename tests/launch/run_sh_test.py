@@ -16,7 +16,7 @@ import tempfile
 import time
 import unittest
 
-from launch_test import PROJECT, environment
+from launch_test import PROJECT, environment, run_at_a_terminal
 
 # Each attempt carries out its part of the plan, a list of [what, value].
 MPIRUN = r"""#!/usr/bin/env python3
@@ -135,6 +135,15 @@ class Restarts(RunTest):
             ["-np", "3", "--bind-to", "none", "--oversubscribe", str(self.program), "--run-dir",
              str(self.run_dir), "--resume", "auto", "--config=small", "--epochs", "2"]])
         self.assertIn(f"run.sh: done in {self.run_dir} (restarts: 0)\n", text)
+
+    def test_at_a_terminal_it_asks_for_the_bar(self):
+        (self.scratch / "plan").write_text(json.dumps([[["exit", 0]]]))
+        status, text = run_at_a_terminal(
+            self.launch / "run.sh", "--run-dir", self.run_dir, "--progress", "lines",
+            PATH=f"{self.scratch}/tools:{os.environ['PATH']}")
+        self.assertEqual(status, 0, text)
+        # The user's own word comes last and counts.
+        self.assertEqual(self.attempts()[0][-4:], ["--progress", "bar", "--progress", "lines"])
 
     def test_a_run_directory_of_its_own(self):
         status, text = self.end(self.begin([[["exit", 0]]]))

@@ -52,6 +52,7 @@ struct Config {
   // What it writes.
   std::string run_dir{};  // empty: runs/<config>-<date>-<time>
   std::int64_t metrics_windows = 10;
+  std::string progress = "auto";        // auto | bar | lines | off
   std::string save_parameters{};        // HDF5 file, at the end
   double checkpoint_minutes = 10.0;     // 0: not by the clock
   std::int64_t checkpoint_windows = 0;  // 0: not by their number

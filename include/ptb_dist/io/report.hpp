@@ -1,4 +1,4 @@
-// What a run says: lines for people (standard output and log.txt) and records for programs
+// What a run says: lines for people (the console and log.txt) and records for programs
 // (metrics.jsonl). Every number is defined here and in the README.
 //
 // A default-constructed Report says nothing: that is what ranks other than 0 have, so the training
@@ -71,7 +71,9 @@ class Report {
   // Opens log.txt and metrics.jsonl; a window record is written every `metrics_windows` windows, 0:
   // never. Losses, norms and perplexities have `loss_digits` significant digits in the records: 9
   // tell all floats apart, 17 all doubles.
-  Report(const RunDirectory& directory, int metrics_windows, int loss_digits);
+  // `progress` is the key of that name: auto, bar, lines or off.
+  Report(const RunDirectory& directory, int metrics_windows, int loss_digits,
+         const std::string& progress = "auto");
   ~Report();
   Report(Report&&) noexcept;
   Report& operator=(Report&&) noexcept;
@@ -84,7 +86,7 @@ class Report {
   // failed may be the log.
   void error(const std::string& text) noexcept;
 
-  // `windows` of the epoch are what the progress bar counts, where standard output is a terminal.
+  // `windows` of the epoch are what the progress bar counts, where there is one.
   void epoch_begins(int epoch, double learning_rate, int windows);
   void window(const WindowRecord& record);
   void progress(const ProgressRecord& record);
