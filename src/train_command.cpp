@@ -175,12 +175,13 @@ void begin(const CommandLine& line, const TrainerParts& parts, Start& start,
   info.corpus = start.identity.corpus;
   info.exact_class = start.identity.exact_class;
   info.real = start.identity.real;
+  const auto keep = static_cast<int>(config.keep_checkpoints);
   parts.checkpointer.begin({.folder = directory.checkpoints(),
                             .generation = directory.generation(),
-                            .keep = static_cast<int>(config.keep_checkpoints),
-                            .minutes = config.checkpoint_minutes,
+                            .keep = keep,
+                            .minutes = keep > 0 ? config.checkpoint_minutes : 0,
                             .info = std::move(info)});
-  warn_of_little_room(report, directory.checkpoints(), parts.plan);
+  if (keep > 0) warn_of_little_room(report, directory.checkpoints(), parts.plan);
 }
 
 // Tells the test perplexity of best.h5 beside that of the last weights, which are lost thereby.

@@ -41,6 +41,7 @@ Trainer::Trainer(const TrainerParts& parts)
       checkpointer_(parts.checkpointer),
       faults_(parts.faults),
       peak_flops_(parts.peak_flops),
+      saves_(parts.config.keep_checkpoints > 0),
       checkpoint_windows_(parts.config.checkpoint_windows),
       schedule_{.learning_rate = parts.config.learning_rate,
                 .lr_decay = parts.config.lr_decay,
@@ -128,8 +129,9 @@ Trainer::End Trainer::leave(End end) {
     report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
   } else {
     const std::string signal = stop_signal().empty() ? "a signal to another rank" : stop_signal();
-    report_.line(fmt::format("Stopped by {}; windows done: {}; go on with --resume auto", signal,
-                             progress_.step));
+    report_.line(fmt::format(
+        "Stopped by {}; windows done: {}; {}", signal, progress_.step,
+        saves_ ? "go on with --resume auto" : "nothing was saved, as --keep-checkpoints 0 asks"));
   }
   return end;
 }
@@ -246,7 +248,7 @@ void Trainer::take_oldest(Wishes& wishes) {
 }
 
 void Trainer::save(bool is_best) {
-  checkpointer_.save(progress_, groups_, is_best);
+  if (saves_) checkpointer_.save(progress_, groups_, is_best);
   saved_ = progress_;
   since_result_ = {};  // what is timed is training
 }

@@ -214,6 +214,17 @@ class UserInterface(program.TestCase):
                      r"^Epoch: 1 Valid Perplexity: \d+\.\d{3}", r"^Test Perplexity: \d+\.\d{3}"):
             self.assertRegex(ended.out, re.compile(line, re.MULTILINE))
 
+    def test_a_run_without_checkpoints(self):
+        run_dir = self.scratch / "run"
+        flags = [*SMALL_MODEL, "--synthetic-tokens", "3000", "--epochs", "2", "--checkpoint-windows",
+                 "7", "--keep-checkpoints", "0", "--run-dir", str(run_dir)]
+        for more, tests in (["--max-windows", "9"], 0), (["--fresh"], 1):
+            ended = self.run_program([*flags, *more])
+            self.assertEqual(ended.status, 0, ended.err)
+            self.assertNotIn("training waited", ended.out)
+            self.assertEqual(list((run_dir / "checkpoints").iterdir()), [])
+            self.assertEqual(len(program.records(run_dir, "test")), tests)
+
     def test_the_configuration_of_a_run_runs_again(self):
         """Elsewhere, without the environment, into a folder of its own, to the same end."""
         corpus, elsewhere = self.scratch / "corpus", self.scratch / "elsewhere"

@@ -61,7 +61,8 @@ class Trainer {
     at_max_windows,  // after so many windows of the run, without validation or test
     stopped,         // a signal came to some rank
   };
-  // Trains on, with a checkpoint at the end of every epoch, when one is due, and at the end.
+  // Trains on, with a checkpoint at the end of every epoch, when one is due, and at the end, unless
+  // keep_checkpoints is 0.
   // AgreedError 76 when the loss or the gradient norm is not finite (the weights are those before
   // that window), or the validation perplexity.
   End run(std::optional<std::int64_t> max_windows);
@@ -122,6 +123,7 @@ class Trainer {
   Faults& faults_;
 
   double peak_flops_;
+  bool saves_;  // or no checkpoint is written at all
   std::int64_t checkpoint_windows_;
   Schedule schedule_;
   Lanes train_lanes_, valid_lanes_, test_lanes_;
