@@ -1,12 +1,17 @@
-// How long each phase of a training step takes: forward, the segments of the backward pass, the step.
+// How long each phase of a training step takes: forward, the segments of the backward pass, the
+// step.
 //
 // Usage: ptb_dist_gpu_phases [--config small] [--lanes B] [--precision P] [--backend cuda]
-//            [--repeats N] [--rounds N] [--set key=value]...
+//            [--repeats N] [--rounds N] [--set key=value]... [--piece N] [--queues N] [--mark]
 // Prints a JSON line for each phase, which gpu.py reads: milliseconds, medians over rounds. A round
 // is `repeats` times one and the same phase, enqueued at once (a GPU replays its graph) and awaited
 // once. So waits and launches are hidden as far as the device hides them, and what a phase reads has
 // just been used: the phases need not add up to a step. "all" is whole steps, enqueued in the same
-// way, without a sum over ranks.
+// way, without a sum over ranks; its line has the loss and the norm of the gradient too.
+// --piece and --queues (or PTB_DIST_PIECE and PTB_DIST_QUEUES) vary how the backend overlaps layers;
+// a piece of 0 is the whole window.
+// --mark is for a profiler: every phase once, enqueued kernel by kernel, behind a kernel that
+// occurs nowhere else, add_elements<double>. It prints the phases in their order, without times.
 // Words are drawn with p ~ 1/rank; the learning rate is 0, so that every round computes the same.
 // Expect a second a configuration. Exit status 0, 2 for a wrong command line, 69 without a GPU.
 #include <algorithm>
@@ -21,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "backend/cuda/door.hpp"
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/model/language_model.hpp"
@@ -35,6 +41,8 @@ struct Options {
   int lanes = 20;
   int repeats = 20;
   int rounds = 7;
+  ptb::Overlap overlap{};
+  bool is_marked = false;
 };
 
 ptb::Config config_of(const Options& options) {
@@ -80,6 +88,7 @@ class Step {
                     .keep_prob = config.keep_prob,
                     .seed = 1}),
         loss_(backend.allocate(ptb::ElementType::f64, {1})),
+        mark_(backend.allocate(ptb::ElementType::f64, {2})),
         model_(backend, parameters_),
         sgd_(backend, config.max_grad_norm) {
     words_.select(0);
@@ -117,14 +126,21 @@ class Step {
     return phases;
   }
 
-  // For all that was enqueued; the loss.
-  double wait() {
-    double loss = 0;
-    backend_.download(loss_, std::as_writable_bytes(std::span(&loss, 1)));
-    return loss;
-  }
+  // Where a profiler shall see that a phase begins.
+  void mark() { backend_.add({.to = mark_.slice(0, 1), .from = mark_.slice(1, 1)}); }
+
+  // For all that was enqueued.
+  void wait() { value(loss_); }
+  double loss() { return value(loss_); }
+  double norm() { return value(sgd_.norm()); }
 
  private:
+  double value(const ptb::Tensor& of) {
+    double value = 0;
+    backend_.download(of, std::as_writable_bytes(std::span(&value, 1)));
+    return value;
+  }
+
   ptb::Backend& backend_;
   ptb::ModelShape shape_;
   int T_;
@@ -138,21 +154,30 @@ class Step {
   ptb::RecurrentState state_;
   ptb::Workspace workspace_;
   ptb::Tensor loss_;
+  ptb::Tensor mark_;  // [2] f64, zero
   ptb::LanguageModel model_;
   ptb::Sgd sgd_;
 };
 
-void measure(const Options& options) {
-  const auto backend = ptb::make_backend(
-      {.name = options.backend,
-       .precision = options.precision,
-       .threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()))});
-  Step step(*backend, config_of(options), options.lanes);
+void run_marked(Step& step) {
+  for (const Step::Phase& phase : step.phases()) {
+    step.mark();
+    phase.run();
+    std::printf(R"({"kind":"mark","phase":"%s"})"
+                "\n",
+                phase.name.c_str());
+  }
+  step.mark();
+  step.wait();
+}
+
+void run_timed(Step& step, const Options& options) {
   std::vector<Step::Phase> phases = step.phases();
   phases.push_back({"all", [each = phases] {
                       for (const Step::Phase& phase : each) phase.run();
                     }});
-  phases.back().run();  // captures every graph, and leaves what the phases read
+  // The first time allocates, the second captures every graph; both leave what the phases read.
+  for (int time = 0; time < 2; ++time) phases.back().run();
 
   std::vector<std::vector<double>> seconds(phases.size());
   for (int round = 0; round < options.rounds; ++round) {
@@ -160,17 +185,39 @@ void measure(const Options& options) {
       step.wait();
       const ptb::Stopwatch watch;
       for (int repeat = 0; repeat < options.repeats; ++repeat) phases[k].run();
-      const double loss = step.wait();
+      step.wait();
       seconds[k].push_back(watch.seconds() / options.repeats);
-      ptb::require(std::isfinite(loss), "the loss is finite");
     }
   }
   for (std::size_t k = 0; k < phases.size(); ++k) {
     const auto middle = seconds[k].begin() + options.rounds / 2;
     std::nth_element(seconds[k].begin(), middle, seconds[k].end());
-    std::printf(R"({"kind":"phase","phase":"%s","milliseconds":%.5g})"
-                "\n",
-                phases[k].name.c_str(), 1000 * *middle);
+    std::printf(R"({"kind":"phase","phase":"%s","milliseconds":%.5g)", phases[k].name.c_str(),
+                1000 * *middle);
+    if (k + 1 == phases.size()) {
+      std::printf(R"(,"loss":%.17g,"norm":%.17g)", step.loss(), step.norm());
+    }
+    std::printf("}\n");
+  }
+  ptb::require(std::isfinite(step.loss()), "the loss is finite");
+}
+
+void measure(const Options& options) {
+  const ptb::Config config = config_of(options);
+  ptb::Overlap overlap = options.overlap;
+  if (overlap.piece == 0) overlap.piece = static_cast<int>(config.num_steps);
+  const ptb::BackendOptions choice = {
+      .name = options.backend,
+      .precision = options.precision,
+      .threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency())),
+      .captures_segments = !options.is_marked};
+  const auto backend = options.backend == "cuda" ? ptb::make_cuda_backend(choice, overlap)
+                                                 : ptb::make_backend(choice);
+  Step step(*backend, config, options.lanes);
+  if (options.is_marked) {
+    run_marked(step);
+  } else {
+    run_timed(step, options);
   }
 }
 
@@ -186,5 +233,12 @@ int main(int argc, char** argv) {
   app.add_option("--precision", options.precision, "fp32, tf32 or bf16; default: the backend's");
   app.add_option("--repeats", options.repeats, "in a round")->check(CLI::Range(1, 100'000));
   app.add_option("--rounds", options.rounds, "of the median")->check(CLI::Range(1, 10'000));
+  app.add_option("--piece", options.overlap.piece, "steps that a layer passes on; 0: all")
+      ->envname("PTB_DIST_PIECE")
+      ->check(CLI::Range(0, 100'000));
+  app.add_option("--queues", options.overlap.queues, "of the backend")
+      ->envname("PTB_DIST_QUEUES")
+      ->check(CLI::Range(1, 16));
+  app.add_flag("--mark", options.is_marked, "each phase once, for a profiler; no times");
   return ptb::bench::run_tool(app, argc, argv, [&] { measure(options); });
 }

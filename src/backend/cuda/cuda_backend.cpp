@@ -18,21 +18,23 @@ Precision precision_of(const std::string& name) {
                                 .remedy = "use --precision fp32, tf32 or bf16"});
 }
 
-std::vector<Queue> make_queues(std::size_t count, Precision precision, int generation,
+std::vector<Queue> make_queues(int count, Precision precision, int generation,
                                const WeightCopies& copies) {
   std::vector<Queue> queues;
-  for (std::size_t k = 0; k < count; ++k) queues.emplace_back(precision, generation, copies);
+  for (int k = 0; k < count; ++k) queues.emplace_back(precision, generation, copies);
   return queues;
 }
 
 }  // namespace
 
-CudaBackend::CudaBackend(Device device, Precision precision, bool captures_segments)
+CudaBackend::CudaBackend(Device device, Precision precision, bool captures_segments,
+                         const Overlap& overlap)
     : device_(std::move(device)),
       precision_(precision),
       captures_segments_(captures_segments),
+      overlap_(overlap),
       copies_(precision),
-      queues_(make_queues(kQueues, precision, device_.generation, copies_)),
+      queues_(make_queues(overlap.queues, precision, device_.generation, copies_)),
       staging_(stream()),
       step_(allocate_device(sizeof(StepState), "the state of a step")),
       host_copies_(events_) {
@@ -56,7 +58,7 @@ std::int64_t CudaBackend::own_bytes(const Extents& e) const {
   const std::int64_t cells = *std::ranges::max_element(e.lanes) * e.hidden;  // of a step
   const std::int64_t gates = e.gates * e.hidden;
   const std::int64_t bytes =
-      static_cast<std::int64_t>(kQueues * workspace_bytes(device_.generation)) +
+      static_cast<std::int64_t>(queues_.size() * workspace_bytes(device_.generation)) +
       2 * e.layers * cells * kFloat + e.positions * kDouble;
   if (precision_ != Precision::bf16) return bytes;
   const std::int64_t copies = e.layers * 2 * e.hidden * gates + e.hidden * e.vocab;
@@ -148,11 +150,11 @@ bool CudaBackend::done(const Event& event) {
 }
 
 void CudaBackend::fork() {
-  for (std::size_t k = 1; k < kQueues; ++k) queue(k).wait_for(queue(0));
+  for (std::size_t k = 1; k < queues_.size(); ++k) queue(k).wait_for(queue(0));
 }
 
 void CudaBackend::join() {
-  for (std::size_t k = 1; k < kQueues; ++k) queue(0).wait_for(queue(k));
+  for (std::size_t k = 1; k < queues_.size(); ++k) queue(0).wait_for(queue(k));
 }
 
 }  // namespace ptb::cuda
@@ -161,11 +163,11 @@ namespace ptb {
 
 bool cuda_is_usable() { return cuda::count_devices() > 0; }
 
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options, const Overlap& overlap) {
   const cuda::Precision precision = cuda::precision_of(options.precision);
   cuda::Device device = cuda::use_device(options.host_rank);
   return std::make_unique<cuda::CudaBackend>(std::move(device), precision,
-                                             options.captures_segments);
+                                             options.captures_segments, overlap);
 }
 
 }  // namespace ptb

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/cuda/device.hpp"
+#include "backend/cuda/door.hpp"
 #include "backend/cuda/handles.hpp"
 #include "backend/cuda/host_copies.hpp"
 #include "backend/cuda/queue.hpp"
@@ -27,7 +28,7 @@ namespace ptb::cuda {
 class CudaBackend final : public Backend {
  public:
   // On the device that is current in the calling thread, which stays the only one that calls.
-  CudaBackend(Device device, Precision precision, bool captures_segments);
+  CudaBackend(Device device, Precision precision, bool captures_segments, const Overlap& overlap);
 
   std::string name() const override { return "cuda"; }
   std::string description() const override { return identity(); }
@@ -73,11 +74,9 @@ class CudaBackend final : public Backend {
     bool has_run = false;
     GraphExec graph{};
   };
-  // Work that is enqueued at one time: two layers, or two products and a sum.
-  static constexpr std::size_t kQueues = 3;
 
   cudaStream_t stream() const { return queues_.front().stream(); }
-  Queue& queue(std::size_t index) { return queues_[index % kQueues]; }
+  Queue& queue(std::size_t index) { return queues_[index % queues_.size()]; }
   // All others wait for the first; the first waits for all others.
   void fork();
   void join();
@@ -89,6 +88,7 @@ class CudaBackend final : public Backend {
   Device device_;
   Precision precision_;
   bool captures_segments_;
+  Overlap overlap_;
   WeightCopies copies_;
   std::vector<Queue> queues_;
   Staging staging_;

@@ -5,7 +5,7 @@ namespace ptb {
 
 bool cuda_is_usable() { return false; }
 
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) {
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&, const Overlap&) {
   throw Error(ExitCode::missing,
               {.what = "the CUDA backend is not part of this program",
                .where = "backend = cuda",

@@ -132,14 +132,10 @@ struct Piece {
   std::int64_t first = 0, count = 0;
 };
 
-// With shorter pieces the next layer begins sooner; with longer ones the products between layers read
-// the weights less often. Windows of 20 and 35 steps have 4 and 7.
-constexpr std::int64_t kPiece = 5;
-
-std::vector<Piece> pieces_of(std::int64_t steps) {
+std::vector<Piece> pieces_of(std::int64_t steps, std::int64_t length) {
   std::vector<Piece> pieces;
-  for (std::int64_t first = 0; first < steps; first += kPiece) {
-    pieces.push_back({first, std::min(kPiece, steps - first)});
+  for (std::int64_t first = 0; first < steps; first += length) {
+    pieces.push_back({first, std::min(length, steps - first)});
   }
   return pieces;
 }
@@ -219,7 +215,7 @@ void CudaBackend::stack(const StackForward& op) {
     copy(state(op.c, l), cells, entry(a.cell[l], 0), queue(l));
   }
   multiply_input(0, {0, T});  // is all there
-  for (const Piece& piece : pieces_of(T)) {
+  for (const Piece& piece : pieces_of(T, overlap_.piece)) {
     for (std::size_t l = 0; l < layers; ++l) {
       if (l > 0) {
         queue(l).wait_for(queue(l - 1));
@@ -249,7 +245,7 @@ void CudaBackend::stack_backward(const StackBackward& op) {
                                  split_kernel(op.weights.layers[l].kernel).input.transpose(),
                                  entry(op.d_io, piece.first));
   };
-  std::vector<Piece> pieces = pieces_of(T);
+  std::vector<Piece> pieces = pieces_of(T, overlap_.piece);
   std::reverse(pieces.begin(), pieces.end());
   // What the first queue leaves, the top layer alone reads; the others wait for it layer by layer.
   queue(layers - 1).wait_for(queue(0));
