@@ -47,7 +47,7 @@ TINY = dict(init_scale=0.1, learning_rate=1.0, max_grad_norm=5.0, num_layers=2, 
             hidden_size=18, keep_prob=0.5, batch_size=4, vocab_size=200, synthetic_tokens=2000)
 TINY_FLAGS = ["--config", "test", "--synthetic-vocab", "200", "--eval-lanes", "3",
               *(f"--{key.replace('_', '-')}={value}" for key, value in TINY.items())]
-TINY_FLOORS = "--megabytes 1 --extent 32 --chain 10 --repeats 2 --rounds 3".split()
+TINY_FLOORS = "--what chip --megabytes 1 --extent 32 --chain 10 --repeats 2 --rounds 3".split()
 TINY_PHASES = ["--config", "test", "--repeats", "2", "--rounds", "3",
                *(f"--set={key}={value}" for key, value in TINY.items())]
 
