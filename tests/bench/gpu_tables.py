@@ -3,6 +3,8 @@
 Medians are over the rounds, and ratios are medians of the rounds' ratios.
 """
 
+import contextlib
+import json
 import statistics
 
 PRECISIONS = ["fp32", "tf32", "bf16"]
@@ -12,6 +14,8 @@ RATIO_BARS = [("tf32", "eager_tf32", {"small": 5.0, "medium": 3.0, "large": 2.0}
               ("bf16", "graph_bf16", {"small": 1.5, "medium": 1.5, "large": 1.5})]
 # Test perplexity of a training in full: at most, or this and how near.
 PERPLEXITY_BARS = {"small": (116.7, None), "medium": (82.07, 1.5), "large": (78.29, 1.5)}
+# Validation perplexity: the time to reach it is told.
+PUBLISHED_VALID = {"small": 122.3, "medium": 86.16, "large": 82.62}
 FAST_BAR = {"large": (78.3, 200)}  # test perplexity within so many seconds, on an H200
 
 
@@ -72,16 +76,53 @@ def verdict(is_met, bar, is_measured=True):
     return f"{bar}: " + ("unmeasured" if not is_measured else "met" if is_met else "missed")
 
 
+def column_of(row):
+    return row["model"], row["lanes"], row["precision"], row.get("overlap", "")
+
+
 def phase_table(rows):
-    """A row a phase, a column a model and precision."""
-    columns = list(dict.fromkeys((r["model"], r["lanes"], r["precision"]) for r in rows))
-    found = {(r["phase"], r["model"], r["lanes"], r["precision"]): r["milliseconds"] for r in rows}
+    """A row a phase, a column a model, precision and overlap."""
+    columns = list(dict.fromkeys(map(column_of, rows)))
+    found = {(row["phase"], column_of(row)): row["milliseconds"] for row in rows}
     if rows:
         table("Phases of a step of ours, each alone, ms",
-              ["phase", *(f"{model} {lanes} {precision}" for model, lanes, precision in columns)],
-              [[phase, *(f"{found[phase, *column]:.4f}" if (phase, *column) in found else "-"
+              ["phase", *(" ".join(map(str, column)).strip() for column in columns)],
+              [[phase, *(f"{found[phase, column]:.4f}" if (phase, column) in found else "-"
                          for column in columns)]
                for phase in dict.fromkeys(row["phase"] for row in rows)])
+
+
+def product_tables(rows):
+    """For each model a row a product and stride, and for each precision: alone / two at once."""
+    found = {}
+    for row in rows:
+        if row["kind"] == "product":
+            line = row["product"], f"{row['m']}, {row['n']}, {row['k']}", row["strides"]
+            found.setdefault(row["model"], {}).setdefault(line, {})[row["precision"]] = (
+                f"{row['us']:g} / {row['us_of_two']:g}")
+    for model, lines in found.items():
+        table(f"Products of {model}, us: alone / of two on two streams",
+              ["product", "m, n, k", "strides", *PRECISIONS],
+              [[*line, *(cells.get(precision, "-") for precision in PRECISIONS)]
+               for line, cells in lines.items()])
+
+
+def kernel_table(rows):
+    rows = [row for row in rows if row["kind"] == "kernel"]
+    if rows:
+        table("Kernels of a step as ncu saw them, each alone with cold caches",
+              ["model", "lanes", "precision", "phase", "kernel", "whose", "launches", "us",
+               "MB read"],
+              [[*(row[key] for key in ("model", "lanes", "precision", "phase", "kernel")),
+                "ours" if row["is_ours"] else "library", row["launches"], f"{row['us']:.1f}",
+                f"{row['MB']:.1f}"] for row in rows])
+
+
+def suite_table(rows):
+    rows = [row for row in rows if row["kind"] == "suite"]
+    if rows:
+        table("GPU suite", ["test", "verdict", "seconds"],
+              [[row["test"], row["verdict"], row["seconds"]] for row in rows])
 
 
 def train_bars(row):
@@ -107,13 +148,18 @@ def train_table(rows):
     for row in rows:
         if row["kind"] == "train":
             bars = "; ".join(verdict(is_met, bar) for bar, is_met in train_bars(row))
+            published = row["seconds_to_published"]
             lines.append([row["model"], row["precision"], row["seed"], row["ranks"], row["epochs"],
                           *(f"{row[split]:.2f}" for split in ("train", "valid", "test")),
                           f"{row['seconds']:.0f}" + " (last call)" * row["is_resumed"],
-                          f"{row['epoch_seconds']:.0f}", bars or "-"])
+                          f"{row['epoch_seconds']:.0f}",
+                          "-" if published is None else f"{published:.0f}",
+                          "yes" if row["has_checkpoints"] else "no", bars or "-"])
     if lines:
         table("Trainings in full", ["model", "precision", "seed", "ranks", "epochs", "train",
-                                    "valid", "test", "seconds, all", "seconds of epochs", "bars"],
+                                    "valid", "test", "seconds, all", "seconds of epochs",
+                                    "seconds to the published validation perplexity",
+                                    "checkpoints", "bars"],
               lines)
 
 
@@ -171,10 +217,33 @@ def tables(rows):
     if floors:
         table("Floors of this chip", ["floor", "value", "what"],
               [[row["floor"], f"{row['value']:g} {row['unit']}", row["what"]] for row in floors])
+    suite_table(rows)
     step_tables(rows)
+    product_tables(rows)
     phase_table([row for row in rows if row["kind"] == "phase"])
+    kernel_table(rows)
     train_table(rows)
     scaling_table(rows)
     notes = [row["text"] for row in rows if row["kind"] == "note"]
     if notes:
         print("\nNot measured, and why:\n" + "\n".join(f"- {text}" for text in notes))
+
+
+def read_rows(file):
+    """A kill may have left a line that is not whole."""
+    rows = []
+    for line in file.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def all_tables(rows):
+    """Those of several calls, each of which begins with its machine."""
+    calls = []
+    for row in rows:
+        if not calls or "command" in row:
+            calls.append([])
+        calls[-1].append(row)
+    for call in calls:
+        tables(call)

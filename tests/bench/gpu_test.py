@@ -1,15 +1,21 @@
 #!/usr/bin/env python3
-"""tests/bench/gpu.sh from end to end, without a GPU: on the emulation, with tiny shapes.
+"""tests/bench/gpu.sh from end to end, without a GPU: on the emulation, with tiny shapes, and with
+small programs in the place of PyTorch, ncu, compute-sanitizer, and of whatever is to hang.
 
     python3 gpu_test.py --program build/ptb_dist_cuda_on_cpu [unittest's arguments]
 
-What it measures here means nothing; that it measures, and says what it could not, is tested.
+What it measures here means nothing; that it measures, says what it could not, and ends in time
+whatever hangs, is tested.
 """
 
+import contextlib
 import json
 import pathlib
 import re
+import shutil
 import sys
+import time
+import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "train"))
@@ -17,7 +23,7 @@ import program  # noqa: E402
 
 # In the place of an interpreter with torch: it takes 2 ms a window, but for graphs in bf16.
 PEER = """#!/usr/bin/env python3
-import json, sys
+import json, sys, time
 print(json.dumps({"torch": "0.0"}), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
@@ -25,6 +31,9 @@ for line in sys.stdin:
         request["why"] = "out of memory"
     elif request["variant"] == "eager_bf16" and "--die" in sys.argv[0]:
         sys.exit(3)
+    elif [request["variant"], request["model"], "--hang" in sys.argv[0]] == [
+            "graph_tf32", "small", True]:
+        time.sleep(1000)
     else:
         request["milliseconds"] = 2.0
     print(json.dumps(request), flush=True)
@@ -34,6 +43,99 @@ PHASES = ["copies of the weights", "forward", "softmax, backward", "recurrence, 
 NO_TORCH = """#!/bin/sh
 exec python3 -I -S "$@"
 """
+# hang WHAT: a process that only waits, one that does not end when it is asked to, or one whose
+# children keep its output open, in a session of their own too. HANGS names what hangs, and how.
+HANG = r"""#!/bin/sh
+hang() {
+  case ",$HANGS," in
+    *",$1:stubborn,"*) trap '' TERM; while :; do sleep 1000; done ;;
+    *",$1:children,"*) sleep 1000 & setsid sleep 1000 & sleep 1000 ;;
+    *",$1:sleep,"*) exec sleep 1000 ;;
+  esac
+}
+"""
+# In the place of ptb_dist, and of the two tools under their names.
+FAKE = HANG + r"""
+config= precision= dir= what= windows=
+for word; do
+  case $last in
+    --config) config=$word ;; --precision) precision=$word ;; --run-dir) dir=$word ;;
+    --what) what=$word ;; --max-windows) windows=$word ;; --keep-checkpoints) keep=$word ;;
+  esac
+  last=$word
+done
+case ${0##*/} in
+  *floors)
+    echo "{\"kind\":\"floor\",\"floor\":\"$what\",\"value\":1,\"unit\":\"us\",\"what\":\"\"}"
+    hang "$what" ;;
+  *phases)
+    hang "phases-$config-$precision"
+    echo '{"kind":"phase","phase":"all","milliseconds":1}' ;;
+  *)
+    case $* in
+      *--version*) hang version; echo 'ptb_dist 0' ;;
+      *--dry-run*) echo plan ;;
+      *)
+        [ "$keep" = 0 ] || exit 3
+        mkdir -p "$dir"
+        exec >"$dir/metrics.jsonl"
+        if [ -n "$windows" ]; then
+          hang "step-$precision"
+          echo '{"kind":"progress","window":0,"seconds":0}'
+          echo '{"kind":"progress","window":10,"seconds":1}'
+          exit
+        fi
+        for epoch in 1 2 3; do
+          echo '{"kind":"epoch","split":"train","perplexity":90,"seconds":10}'
+          echo '{"kind":"epoch","split":"valid","seconds":1,"perplexity":'$((125 - epoch))'}'
+        done
+        hang "training-$config"
+        echo '{"kind":"test","weights":"final","perplexity":78.2,"seconds":1}' ;;
+    esac ;;
+esac
+"""
+# In the place of bin/gpu_suite.sh: one test fails.
+SUITE = HANG + r"""
+echo "test $1, $PTB_DIST_REQUIRE"
+hang "$1"
+[ "$1" != gpu_trainer ]
+"""
+# The program that it is given, then what ncu would have written of it: in each phase a mark and two
+# kernels, and one before them.
+NCU = HANG + r"""
+while [ "$1" != --log-file ]; do shift; done
+log=$2
+shift 2
+id=0
+kernel() {
+  echo "\"$id\",\"$1\",\"gpu__time_duration.sum\",\"ns\",\"1,500\""
+  echo "\"$id\",\"$1\",\"dram__bytes_read.sum\",\"byte\",\"2,000,000\""
+  id=$((id + 1))
+}
+"$@" >"$log.out"
+cat "$log.out"
+{
+  echo '==PROF== Connected'
+  echo '"ID","Kernel Name","Metric Name","Metric Unit","Metric Value"'
+  kernel 'void ptb::cuda::(anonymous namespace)::look_up(float*, long)'
+  grep mark "$log.out" | while read -r _; do
+    kernel 'void ptb::cuda::<unnamed>::add_elements<double>(double *, const double *, long)'
+    kernel 'void ptb::cuda::<unnamed>::forward_step(ptb::cuda::<unnamed>::ForwardStep, long)'
+    kernel 'nvjet_sm90_tst_64x8'
+    kernel 'nvjet_sm90_tst_64x8'
+    id=$((id + 100))
+  done
+} >"$log"
+case $* in *' large '*bf16*) hang ncu ;; esac
+"""
+# Notes how it was called, and runs the program.
+SANITIZER = r"""#!/bin/sh
+echo "$@" >>"$CALLS"
+while [ "$1" != --error-exitcode ]; do shift; done
+shift 2
+exec "$@"
+"""
+FILES = {"rows.jsonl", "tables.md", "log.txt", "suite.txt", "metrics.zip", "kernels.zip"}
 
 
 def step(variant, turn, speed, model="large", lanes=20):
@@ -42,23 +144,60 @@ def step(variant, turn, speed, model="large", lanes=20):
 
 
 class Gpu(program.TestCase):
-    def gpu(self, command, *flags, status=0, **variables):
+    def gpu(self, command, *flags, status=0, is_tiny=True, **variables):
         """Its rows and its tables."""
         file = self.scratch / f"{command}.jsonl"
-        ended = program.run([command, "--tiny", "--program", str(self.program), "--json",
-                             str(file), "--comm", "mpi", "--mpirun", self.mpirun, *flags],
-                            HERE / "gpu.sh", timeout=170, cwd=self.scratch, changes=variables)
-        self.assertEqual(ended.status, status, ended.out + ended.err)
-        self.assertEqual(ended.survivors, [])
+        self.call([command, *["--tiny"] * is_tiny, "--program", str(self.program), "--json",
+                   str(file), "--comm", "mpi", "--mpirun", self.mpirun, *flags], status, variables)
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         self.assertEqual(rows[0]["kind"], "machine")
-        return rows, ended.out
+        return rows, self.ended.out
+
+    def call(self, words, status, variables):
+        start = time.monotonic()
+        self.ended = program.run(words, HERE / "gpu.sh", timeout=170, cwd=self.scratch,
+                                 changes=self.marked(variables))
+        self.seconds = time.monotonic() - start
+        self.assertEqual(self.ended.status, status, self.ended.out + self.ended.err)
+        self.assertEqual(self.survivors(), [])
+
+    def marked(self, variables):
+        return dict(variables, GPU_TEST=str(self.scratch))
+
+    def survivors(self):
+        """Processes of this test's calls, in whatever session."""
+        mark, found = f"GPU_TEST={self.scratch}".encode(), []
+        for file in pathlib.Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it ended meanwhile, or is not ours
+                if mark in file.read_bytes().split(b"\0"):
+                    found.append(int(file.parent.name))
+        return found
+
+    def session(self, command, *flags, status=1, **variables):
+        """The rows and the tables in its folder."""
+        out = self.scratch / "out"
+        self.call([command, "--out", str(out), "--suite", self.script("suite", SUITE), *flags],
+                  status, variables)
+        self.assertLessEqual({file.name for file in out.iterdir()}, FILES)
+        rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+        return rows, (out / "tables.md").read_text()
+
+    def fakes(self, peer="peer"):
+        """Flags for programs that answer at once, and hang where HANGS says so."""
+        names = ("ptb_dist", "ptb_dist_gpu_floors", "ptb_dist_gpu_phases")
+        path, *_ = [self.script(name, FAKE) for name in names]
+        return ["--program", path, "--data", "synthetic", "--python", self.script(peer, PEER)]
 
     def script(self, name, text):
         path = self.scratch / name
         path.write_text(text)
         path.chmod(0o755)
         return str(path)
+
+    def with_tools(self):
+        """A PATH that has an ncu and no nvidia-smi but this machine's."""
+        self.script("ncu", NCU)
+        return dict(PATH=f"{self.scratch}:{program.environment()['PATH']}")
 
     def table(self, *rows):
         file = self.scratch / "rows.jsonl"
@@ -70,52 +209,245 @@ class Gpu(program.TestCase):
     def of_kind(self, rows, kind):
         return [row for row in rows if row["kind"] == kind]
 
+    def notes(self, rows):
+        return "\n".join(row["text"] for row in self.of_kind(rows, "note"))
 
-class Compare(Gpu):
-    def test_beside_a_peer(self):
-        rows, out = self.gpu("compare", "--lanes", "4,8", "--rounds", "1", "--python",
-                             self.script("peer", PEER))
+    def check_steps(self, rows, lanes):
         found = {(row["lanes"], row["variant"]): row for row in self.of_kind(rows, "step")}
-        self.assertEqual(set(found), {(lanes, variant) for lanes in (4, 8) for variant in (
+        self.assertEqual(set(found), {(lanes, variant) for variant in (
             "fp32", "tf32", "bf16", "eager_tf32", "eager_bf16", "graph_tf32")})
-        for (lanes, variant), row in found.items():
+        for row in found.values():
             words = row["milliseconds"] / 1000 * row["words_per_second"]
             self.assertAlmostEqual(words / (6 * lanes), 1, places=2)
-        self.assertEqual(found[4, "eager_tf32"]["milliseconds"], 2)
-        self.assertEqual([row["floor"] for row in self.of_kind(rows, "floor")],
-                         ["copy", "tf32", "bf16", "launch"])
-        self.assertTrue(all(row["value"] > 0 for row in self.of_kind(rows, "floor")))
-        phases = self.of_kind(rows, "phase")
-        self.assertEqual([row["phase"] for row in phases if row["precision"] == "bf16"], PHASES)
-        self.assertEqual({row["lanes"] for row in phases}, {4})
-        self.assertRegex(out, r"\| forward( \| \d+\.\d{4}){3} \|")
-        self.assertIn("graph_bf16, tiny, 4 lanes: not measured: out of memory", out)
+        self.assertEqual(found[lanes, "eager_tf32"]["milliseconds"], 2)
+        return found
+
+
+class First(Gpu):
+    def test_on_the_emulation(self):
+        rows, out = self.session("first", "--tiny", "--program", str(self.program), "--comm", "mpi",
+                                 "--lanes", "8", "--python", self.script("peer", PEER),
+                                 **self.with_tools())
+        self.check_steps(rows, 8)
         line = re.search(r"Words/s.*?^(\| tiny \| 8 \|.*?)$", out, re.M | re.S)[1]
         self.assertRegex(line, r"^\| tiny \| 8 (\| [\d,]+ ){3}(\| 24,000 ){3}\| - \|$")
-        ratio = found[8, "tf32"]["words_per_second"] / 24000
-        self.assertIn(f"| tiny | 8 | {ratio:.2f} |", out)
+        self.assertRegex(out, r"\| tiny \| 8 \| \d+\.\d\d \| ")
+        notes = self.notes(rows).splitlines()
+        self.assertEqual(notes, ["pytorch graph_bf16, tiny, 8 lanes: not measured: out of memory",
+                                 "grid barrier: not on the emulation"])
 
+        floors = [row["floor"] for row in self.of_kind(rows, "floor")]
+        self.assertEqual(floors, ["copy", "tf32", "bf16", "launch", "step tiny fp32",
+                                  "step tiny fp32", "step tiny tf32", "step tiny tf32",
+                                  "step tiny bf16", "step tiny bf16", "graphs 1", "graphs 10",
+                                  "graphs 10, copies", "read 1 MB"])
+        self.assertTrue(all(row["value"] > 0 for row in self.of_kind(rows, "floor")))
+        products = self.of_kind(rows, "product")
+        # Rows of 18 values are padded to 24, those of 72 and 200 are not.
+        self.assertEqual([row["product"] for row in products if row["strides"] == "plain"][:10],
+                         ["x·Wx", "x·Wx of a piece", "h·Wh", "h·W of the softmax", "d_logits·Wᵀ",
+                          "hᵀ·d_logits", "d_z·Whᵀ", "d_z·Wxᵀ of a piece", "d_z·Wxᵀ", "hᵀ·d_z"])
+        self.assertEqual({(row["product"], row["k"]) for row in products
+                          if row["strides"] == "padded"},
+                         {("x·Wx", 18), ("x·Wx of a piece", 18), ("h·Wh", 18),
+                          ("h·W of the softmax", 18), ("hᵀ·d_logits", 24), ("hᵀ·d_z", 24)})
+        self.assertTrue(all(row["us"] > 0 and row["us_of_two"] > 0 for row in products))
+        self.assertIn("| h·Wh | 4, 72, 18 | padded |", out)
+
+        phases = self.of_kind(rows, "phase")
+        self.assertEqual([row["phase"] for row in phases if row["precision"] == "bf16"], PHASES)
+        self.assertEqual({row["lanes"] for row in phases}, {8})
+        self.assertRegex(out, r"\| forward( \| \d+\.\d{4}){3} \|")
+
+        kernels = [row for row in self.of_kind(rows, "kernel") if row["precision"] == "tf32"]
+        self.assertEqual([row["phase"] for row in kernels[::2]], PHASES[:-1])
+        self.assertEqual([(row["kernel"], row["is_ours"], row["launches"], row["us"], row["MB"])
+                          for row in kernels[2:4]],
+                         [("forward_step", True, 1, 1.5, 2),
+                          ("nvjet_sm90_tst_64x8", False, 2, 3, 4)])
+        self.assertIn("| forward | forward_step | ours | 1 | 1.5 | 2.0 |", out)
+        with zipfile.ZipFile(self.scratch / "out/kernels.zip") as archive:
+            self.assertEqual(set(archive.namelist()), {"tiny_8_bf16.csv", "tiny_8_tf32.csv"})
+
+        self.assertEqual([(row["test"], row["verdict"]) for row in self.of_kind(rows, "suite")],
+                         [("gpu_operations", "passed"), ("gpu_model", "passed"),
+                          ("gpu_trainer", "failed")])
+        self.assertIn("test gpu_model, gpu", (self.scratch / "out/suite.txt").read_text())
+
+def patient(test):
+    """Calls it with a scale of limits: short ones, and longer where the machine was too busy."""
+    def run(self):
+        scales = [0.015, 0.06, 0.24]
+        for scale in scales:
+            shutil.rmtree(self.scratch / "out", ignore_errors=True)
+            try:
+                return test(self, scale)
+            except AssertionError:
+                if scale == scales[-1]:
+                    raise
+
+    return run
+
+
+class Hangs(Gpu):
+    """Whatever hangs, in whatever way. These tests sleep more than they work."""
+
+    @patient
+    def test_what_hangs_costs_no_other(self, scale):
+        """Each kind of case, in each of three ways."""
+        rows, out = self.session(
+            "first", *self.fakes("peer--hang"), "--scale-limits", str(scale), "--minutes",
+            "40", "--lanes", "20", **self.with_tools(),
+            HANGS="step-bf16:stubborn,barrier:children,phases-medium-tf32:sleep,"
+                  "gpu_model:children,ncu:sleep")
+        notes = self.notes(rows)
+        for text in ("ptb_dist bf16, small, 20 lanes: not measured: stopped after",
+                     "ptb_dist bf16, medium, 20 lanes: not measured: stopped after",
+                     "ptb_dist bf16, large, 20 lanes: not measured: left out, since 2 of its kind",
+                     "floors barrier: not measured: stopped after",
+                     "phases medium 20 tf32: not measured: stopped after",
+                     "kernels large bf16: not measured: stopped after",
+                     "pytorch graph_tf32, small, 20 lanes: not measured: no answer within"):
+            self.assertIn(text, notes)
+        # And PyTorch's graphs in bf16, which say why.
+        self.assertEqual(len(notes.splitlines()), 10, notes)
+        # All others are there, and what had been printed before.
+        steps = [(row["model"], row["variant"]) for row in self.of_kind(rows, "step")
+                 if row["round"] == 0]
+        self.assertEqual(len(steps), 3 * len(("tf32", "fp32", "eager_tf32", "eager_bf16")) + 2)
+        self.assertEqual(len(self.of_kind(rows, "kernel")), 0)
+        self.assertEqual([row["floor"] for row in self.of_kind(rows, "floor")],
+                         ["chip", "chain", "graphs", *["products"] * 3, "read", "barrier"])
+        self.assertEqual(len(self.of_kind(rows, "phase")), 8)
+        self.assertEqual([(row["test"], row["verdict"]) for row in self.of_kind(rows, "suite")],
+                         [("gpu_operations", "passed"), ("gpu_model", "hung"),
+                          ("gpu_trainer", "failed")])
+        self.assertIn("| gpu_model | hung |", out)
+        self.assertIn("test gpu_model", (self.scratch / "out/suite.txt").read_text())
+
+    @patient
+    def test_it_ends_in_time_where_all_hangs(self, scale):
+        rows, out = self.session("first", *self.fakes(), "--scale-limits", str(scale), "--minutes",
+                                 "2", HANGS="gpu_operations:stubborn,gpu_model:stubborn,"
+                                            "chip:stubborn,chain:stubborn,step-tf32:stubborn")
+        self.assertLess(self.seconds, 3 * 60 * 9 * scale)
+        self.assertIn("2 minutes were over", self.notes(rows))
+        self.assertIn("| gpu_operations | hung |", out)
+
+    def test_a_kill_loses_nothing_that_was_done(self):
+        out = self.scratch / "out"
+        variables = self.marked(dict(HANGS="gpu_model:children"))
+        process = program.start(
+            ["first", "--out", str(out), "--suite", self.script("suite", SUITE), *self.fakes()],
+            HERE / "gpu.sh", cwd=self.scratch, changes=variables)
+        tables, deadline = out / "tables.md", time.monotonic() + 120
+        while "| gpu_operations |" not in (tables.read_text() if tables.exists() else ""):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        process.terminate()
+        self.assertEqual(process.wait(60), 143)
+        process.communicate()
+        self.assertEqual(self.survivors(), [])
+        self.assertIn("gpu_operations", (out / "rows.jsonl").read_text())
+        self.assertIn("test gpu_operations", (out / "suite.txt").read_text())
+
+    @patient
+    def test_tools(self, scale):
+        rows, out = self.session("tools", *self.fakes(), "--models", "large", "--peers",
+                                 "eager_tf32", "--scale-limits", str(scale), "--minutes", "40",
+                                 HANGS="gpu_racecheck:sleep")
+        self.assertEqual([(row["test"], row["verdict"]) for row in self.of_kind(rows, "suite")],
+                         [("gpu_ranks", "passed"), ("gpu_memcheck", "passed"),
+                          ("gpu_racecheck", "hung"), ("gpu_initcheck", "passed"),
+                          ("gpu_synccheck", "passed")])
+        self.assertEqual({row["lanes"] for row in self.of_kind(rows, "step")}, {80, 320})
+        self.assertIn("| phase | large 20 bf16 | large 20 bf16 piece 0 | large 20 bf16 piece 10 | "
+                      "large 20 bf16 queues 2 | large 20 bf16 queues 1 | large 20 tf32 |", out)
+
+    @patient
+    def test_trainings(self, scale):
+        rows, out = self.session("train", *self.fakes(), "--scale-limits", str(scale / 3),
+                                 "--minutes", "60", HANGS="training-medium:sleep")
+        found = [(row["model"], row["precision"], row["epochs"], row["valid"], row["test"],
+                  row["seconds_to_published"]) for row in self.of_kind(rows, "train")]
+        # Validation perplexities are 124, 123, 122; published are 122.3 and 82.62.
+        self.assertEqual(found, [("small", "tf32", 3, 122, 78.2, 33),
+                                 ("large", "bf16", 3, 122, 78.2, None)])
+        self.assertRegex(self.notes(rows), "medium tf32: not measured: stopped after .*; 3 epochs")
+        self.assertIn("| 33 | 33 | no | - |", out)
+        with zipfile.ZipFile(self.scratch / "out/metrics.zip") as archive:
+            self.assertEqual(archive.namelist(),
+                             ["small_tf32_seed1.jsonl", "large_bf16_seed1.jsonl",
+                              "medium_tf32_seed1.jsonl"])
+            self.assertEqual(len(archive.read("medium_tf32_seed1.jsonl").splitlines()), 6)
+        # Another call goes on behind a line that a kill has cut off.
+        with (self.scratch / "out/rows.jsonl").open("a") as file:
+            file.write('{"kind": "no')
+        again = self.scratch / "out/tables.md"
+        self.call(["train", "--tiny", "--out", str(again.parent), *self.fakes()], 0, {})
+        self.assertIn("| 33 | 33 | no | - |", again.read_text())
+        self.assertRegex(again.read_text(), r"\| tiny \| tf32 \|")
+
+
+class Tools(Gpu):
+    def test_checks_of_the_toolkit(self):
+        self.script("compute-sanitizer", SANITIZER)
+        calls = self.scratch / "calls"
+        path = f"{self.scratch}:{program.environment()['PATH']}"
+        for tool in ("racecheck", "initcheck"):
+            ended = program.run([tool, str(self.program)],
+                                HERE.parent / "support/compute_sanitizer.sh", cwd=self.scratch,
+                                changes=dict(PATH=path, CALLS=str(calls)))
+            self.assertEqual(ended.status, 0, ended.out + ended.err)
+        lines = calls.read_text().splitlines()
+        self.assertEqual(len(lines), 4)
+        for line in lines[:2]:
+            self.assertIn("--tool racecheck --kernel-name kns=3ptb4cuda "
+                          "--racecheck-detect-level error --target-processes all", line)
+        self.assertIn("--tool initcheck --target-processes all", lines[2])
+
+    def test_overlaps_have_the_same_bits(self):
+        tool = self.program.parent / "ptb_dist_gpu_phases_on_cpu"
+        flags = ["--config", "test", "--set=hidden_size=18", "--set=num_layers=3",
+                 "--set=num_steps=7", "--set=vocab_size=50", "--set=keep_prob=0.5", "--lanes", "4",
+                 "--precision", "bf16", "--repeats", "1", "--rounds", "1"]
+        results = set()
+        for overlap in ([], ["--piece", "0"], ["--piece", "3"], ["--queues", "1"],
+                        ["--queues", "2"]):
+            ended = program.run([*flags, *overlap], tool, changes=dict(CUDA_ON_CPU_SEED="5"))
+            self.assertEqual(ended.status, 0, ended.err)
+            last = json.loads(ended.out.splitlines()[-1])
+            results.add((last["loss"], last["norm"]))
+        self.assertEqual(len(results), 1, results)
+
+
+class Compare(Gpu):
     def test_a_peer_that_dies_leaves_the_others(self):
-        rows, out = self.gpu("compare", "--lanes", "4", "--rounds", "2", "--precisions", "fp32",
-                             "--python", self.script("peer--die", PEER))
+        rows, out = self.gpu("compare", *self.fakes("peer--die"), "--models", "large", "--lanes",
+                             "20", "--rounds", "2", "--precisions", "fp32", is_tiny=False)
         self.assertEqual([(row["variant"], row["round"]) for row in self.of_kind(rows, "step")],
-                         [("fp32", 0), ("eager_tf32", 0), ("fp32", 1)])
-        self.assertIn("its process ended with 3", out)
+                         [("eager_tf32", 0), ("fp32", 0), ("graph_tf32", 0), ("graph_tf32", 1),
+                          ("fp32", 1), ("eager_tf32", 1)])
+        self.assertIn("eager_bf16, large, 20 lanes: not measured: its process ended with 3", out)
 
     def test_without_torch(self):
-        rows, out = self.gpu("compare", "--lanes", "4", "--rounds", "1", "--precisions", "tf32",
-                             "--python", self.script("no_torch", NO_TORCH))
+        rows, out = self.gpu("compare", *self.fakes(), "--models", "large", "--lanes", "20",
+                             "--rounds", "1", "--precisions", "tf32", "--python",
+                             self.script("no_torch", NO_TORCH), is_tiny=False)
         self.assertRegex(out, "PyTorch: not measured: ModuleNotFoundError: .*torch")
         row, = self.of_kind(rows, "step")
         self.assertEqual((row["program"], row["variant"]), ("ptb_dist", "tf32"))
 
-    def test_without_tools_and_time(self):
-        rows, out = self.gpu("compare", "--minutes", "0", "--tools", "missing", "--python",
-                             self.script("peer", PEER))
+    def test_without_time(self):
+        rows, out = self.gpu("compare", *self.fakes(), "--minutes", "0", is_tiny=False)
         self.assertEqual(self.of_kind(rows, "step"), [])
-        for tool in ("floors", "phases tiny 20 tf32"):
+        self.assertIn("0 minutes were over", out)
+
+    def test_without_tools(self):
+        rows, out = self.gpu("compare", *self.fakes(), "--models", "large", "--lanes", "20",
+                             "--rounds", "0", "--tools", "missing", is_tiny=False)
+        for tool in ("floors chip,chain,graphs,barrier,read", "phases large 20 tf32"):
             self.assertRegex(out, f"{tool}: not measured: missing/.*: No such file")
-        self.assertIn("0 minutes were not enough", out)
 
     def test_ratios_are_medians_of_those_of_a_round(self):
         out = self.table(*(step("tf32", turn, speed) for turn, speed in enumerate((20, 90, 30))),
@@ -144,7 +476,8 @@ class Train(Gpu):
 
     def test_bars(self):
         row = dict(kind="train", precision="bf16", seed=1, ranks=1, epochs=55, train=37, valid=82,
-                   seconds=150, epoch_seconds=140, is_resumed=False, data="ptb", flags=[])
+                   seconds=150, epoch_seconds=140, is_resumed=False, data="ptb", flags=[],
+                   seconds_to_published=None, has_checkpoints=True)
         for changes, verdicts in (
                 (dict(model="small", test=116.6), "test <= 116.7: met"),
                 (dict(model="small", test=116.8), "test <= 116.7: missed"),
