@@ -172,7 +172,7 @@ if ((with_tests)); then
     fail 69 "--tests: the build in $build has none; configure it with -DPTB_DIST_TESTS=ON"
   suite_programs=(ptb_dist_gpu_phases)
   [[ $versions == *'CUDA: built without'* ]] || suite_programs+=(ptb_dist_gpu_floors)
-  suite_files=("$source"/tests/{support/gpu_suite.py,bench/gpu.sh} "$source"/tests/bench/*.py)
+  suite_files=("$source"/tests/{support/gpu_{suite,machine}.py,bench/gpu.sh} "$source"/tests/bench/*.py)
   while read -r word; do
     case $word in
       @BUNDLE@/bin/ptb_dist) ;;
