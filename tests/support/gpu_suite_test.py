@@ -4,8 +4,12 @@
     python3 gpu_suite_test.py [unittest's arguments]
 """
 
+import json
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -13,6 +17,7 @@ from unittest import mock
 
 import gpu_machine
 
+HERE = pathlib.Path(__file__).resolve().parent
 # Two GPUs, of which the second idles. An older driver's: it knows the reasons by their old name.
 NVIDIA_SMI = r"""#!/bin/sh
 case $1 in
@@ -32,7 +37,8 @@ sample() {
 sample 1980 650.50
 sample 1200 700.00
 sample 1410 699.00
-case $* in *--loop-ms*) exec sleep 60 ;; esac
+case $* in *--loop-ms*) ;; *) exit ;; esac
+while sleep 0.1; do sample 1410 699.00; done
 """
 
 
@@ -73,7 +79,7 @@ class Machine(TestCase):
                                                   "up to 1980 MHz, 700 W)")
 
     def test_clocks_and_power(self):
-        self.script(self.bin / "nvidia-smi", NVIDIA_SMI)
+        self.script(self.bin / "nvidia-smi", NVIDIA_SMI.replace("sleep 0.1", "sleep 60"))
         self.assertEqual(self.samples(), [
             dict(gpu=0, samples=3, busy=3, sm_clock=[1200, 1410, 1980],
                  memory_clock=[3201, 3201, 3201], power=[650.5, 699, 700],
@@ -102,6 +108,107 @@ class Machine(TestCase):
                 self.assertEqual(gpu_machine.line(found), f"no GPU known: {why}")
                 with gpu_machine.Sampler() as sampler:
                     self.assertEqual(sampler.summary(), [])
+
+
+# What a test may do: it takes the name of one, and tells its process to the file that is $HUNG.
+TEST = r"""#!/bin/sh
+case $1 in
+  passes) echo "the largest difference is 1e-7"; echo "quick: $PTB_DIST_TEST_QUICK" ;;
+  fails) echo wrong; exit 3 ;;
+  skipped) echo "skipped: no GPU"; exit 77 ;;
+  hangs)  # with a rank in a session of its own; neither can be interrupted
+    trap '' INT
+    setsid sh -c 'trap "" INT; echo $$ >>"$HUNG"; while :; do sleep 60; done' &
+    echo $$ >>"$HUNG"
+    echo begun
+    while :; do sleep 60; done ;;
+  leaves) sh -c 'echo $$ >>"$HUNG"; exec sleep 60' & while ! [ -s "$HUNG" ]; do sleep 0.01; done ;;
+esac
+"""
+
+
+def is_alive(process):
+    """Those whose parent has ended may stay as zombies where nobody is there to bury them."""
+    try:
+        stat = pathlib.Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+class Suite(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.script(self.bin / "nvidia-smi", NVIDIA_SMI)
+        self.support = self.scratch / "tests/support"
+        self.support.mkdir(parents=True)
+        for name in ("gpu_suite.py", "gpu_machine.py"):
+            shutil.copy(HERE / name, self.support)
+        self.script(self.scratch / "bin/a_test", TEST)
+        self.hung, self.file = self.scratch / "hung", self.scratch / "rows.jsonl"
+
+    def suite(self, *tests, flags=(), timeout=60):
+        """(exit status, its output, rows of its file)"""
+        listed = [dict(name=name, command=["@BUNDLE@/bin/a_test", name],
+                       properties=[dict(name="TIMEOUT", value=timeout),
+                                   dict(name="SKIP_RETURN_CODE", value=77)]) for name in tests]
+        (self.support / "gpu_suite.json").write_text(json.dumps(dict(tests=listed)))
+        ended = subprocess.run([sys.executable, self.support / "gpu_suite.py", "--json", self.file,
+                                *flags], env={**os.environ, "HUNG": str(self.hung)}, text=True,
+                               capture_output=True, timeout=60)
+        self.assertEqual(ended.stderr, "")
+        return (ended.returncode, ended.stdout,
+                [json.loads(line) for line in self.file.read_text().splitlines()])
+
+    def assert_none_is_left(self, count):
+        found = self.hung.read_text().split()
+        self.assertEqual(len(found), count)
+        self.assertEqual([process for process in found if is_alive(process)], [])
+
+    def test_what_became_of_each(self):
+        status, out, rows = self.suite("passes", "fails", "skipped")
+        self.assertEqual(status, 1)
+        self.assertRegex(out, r"^machine: 2 x NVIDIA H200 .*\n"
+                              r"passed passes: [\d.]+ s\n"
+                              r"failed fails: exit status 3\n    wrong\n"
+                              r"skipped skipped: no GPU\n"
+                              r"1 passed, 1 skipped, 1 failed\n$")
+        machine, *tests, end = rows
+        self.assertEqual(machine["gpus"][0]["driver"], "580.65.06")
+        self.assertEqual([(row["name"], row["verdict"]) for row in tests],
+                         [("passes", "passed"), ("fails", "failed"), ("skipped", "skipped")])
+        self.assertEqual(tests[0]["output"], "the largest difference is 1e-7\nquick: \n")
+        self.assertEqual(end, dict(kind="end", passed=1, skipped=1, failed=1))
+
+    def test_fewer_runs(self):
+        rows = self.suite("passes", flags=["--quick"])[2]
+        self.assertIn("quick: 1\n", rows[1]["output"])
+
+    def test_one_that_hangs_is_stopped_with_all_that_it_started(self):
+        with_grace = ["--minutes", "0.2"]  # of which 0.6 s are for that
+        status, out, rows = self.suite("hangs", "passes", flags=with_grace, timeout=0.5)
+        self.assertEqual(status, 1)
+        self.assertRegex(out, r"failed hangs: stopped after [\d.]+ s\n    begun\npassed passes: ")
+        self.assert_none_is_left(2)
+        self.assertEqual([row.get("verdict") for row in rows],
+                         [None, "failed", "passed", None])
+        self.assertEqual([gpu["samples"] > 0 for gpu in rows[1]["gpus"]], [True, True])
+
+    def test_the_time_is_up(self):
+        start = time.monotonic()
+        status, out, rows = self.suite("hangs", "passes", flags=["--minutes", "0.04"])
+        self.assertLess(time.monotonic() - start, 3 * 0.04 * 60)
+        self.assertEqual(status, 1)
+        self.assertRegex(out, r"failed hangs: stopped after (.*\n)+"
+                              r"not run passes: the time was up\n"
+                              r"0 passed, 0 skipped, 1 failed, 1 not run\n$")
+        self.assertEqual([row.get("verdict") for row in rows],
+                         [None, "failed", "not run", None])
+        self.assert_none_is_left(2)
+
+    def test_one_that_is_over_leaves_nothing_behind(self):
+        self.assertEqual(self.suite("leaves")[0], 0)
+        self.assert_none_is_left(1)
 
 
 if __name__ == "__main__":
