@@ -9,7 +9,8 @@
 #   launch/bundle.sh                  of build/, which it builds, into build/
 #   launch/bundle.sh --build DIR      of a build that is there, as it is, into DIR
 #   launch/bundle.sh --output FILE    FILE is a .tar.gz
-#   launch/bundle.sh --cuda           with CUDA's libraries and NCCL's (645 MB); otherwise the node has them
+#   launch/bundle.sh --cuda           with CUDA's libraries and NCCL's (645 MB); otherwise the node has
+#                                     them, where its loader looks or by pip
 #   launch/bundle.sh --tests          with the GPU suite and gpu.sh, for nodes with python3
 #
 # Left out, and expected on the node: the C library, as new as what was built against (ABOUT.txt has
@@ -224,6 +225,65 @@ if [ -z "${OMPI_MCA_plm_rsh_agent-}" ] && ! command -v ssh >/dev/null; then
 fi
 END
 
+cat >"$runtime/cuda_libraries.sh" <<'END'
+# shellcheck shell=sh disable=SC2154
+# Lets the loader find CUDA's and NCCL's libraries: in the folders of PTB_DIST_CUDA_LIBRARIES, where
+# it looks by itself, and else in what pip installed. Read by the starters in bin/, which set
+# `program`. It needs nothing but /bin/sh; where python3 is, it is asked.
+
+# pip_folders: where pip may have NVIDIA's packages, with colons between them; patterns as well.
+pip_folders() {
+  for environment in "${VIRTUAL_ENV-}" "${CONDA_PREFIX-}"; do
+    [ -z "$environment" ] || printf '%s:' "$environment/lib/python*/site-packages/nvidia"
+  done
+  # A name that many packages share, so it may have several folders.
+  python3 -c 'import nvidia; print(*nvidia.__path__, sep=":", end=":")' 2>/dev/null
+  printf '%s' "${HOME-}/.local/lib/python*/site-packages/nvidia"
+}
+
+# find_library NAME: adds the first folder that has it to `found`. Each package has its own lib/.
+find_library() {
+  IFS=:
+  for folder in $pip; do
+    for file in "$folder"/*/lib/"$1"; do
+      [ -e "$file" ] || continue
+      case :$found: in
+        *:"${file%/*}":*) ;;
+        *) found=${found:+$found:}${file%/*} ;;
+      esac
+      return 0
+    done
+  done
+  return 1
+}
+
+if [ -n "${PTB_DIST_CUDA_LIBRARIES-}" ]; then
+  export LD_LIBRARY_PATH="$PTB_DIST_CUDA_LIBRARIES${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+fi
+found='' pip=''
+IFS='
+'
+for line in $(LD_TRACE_LOADED_OBJECTS=1 "$program"); do # what the loader tells ldd
+  case $line in
+    *libcudart.*'=> not found' | *libcublas*'=> not found' | *libnccl.*'=> not found') ;;
+    *) continue ;;
+  esac
+  library=lib${line#*lib}
+  library=${library%% *}
+  [ -n "$pip" ] || pip=$(pip_folders)
+  if ! find_library "$library"; then
+    echo "${program##*/}: error: $library: neither the loader nor pip has it; install CUDA's" \
+      "libraries, or name their folders in PTB_DIST_CUDA_LIBRARIES" >&2
+    exit 69
+  fi
+done
+unset IFS
+if [ -n "$found" ]; then
+  export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found"
+  if [ "${1-}" = --version ]; then echo "CUDA's libraries, of pip: $found" >&2; fi
+fi
+END
+
 # put_script NAME: bin/NAME, from its comment (up to an empty line) and its commands on the standard
 # input. It needs /bin/sh and, unless it is reached through a link, nothing else.
 put_script() {
@@ -248,20 +308,19 @@ END
 put_starter() {
   {
     cat
-    cat <<'END'
-
-if [ -n "${PTB_DIST_CUDA_LIBRARIES-}" ]; then
-  export LD_LIBRARY_PATH="$PTB_DIST_CUDA_LIBRARIES${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-fi
-END
-    echo "exec \"\$bundle/runtime/bin/$1\" \"\$@\""
+    echo
+    echo "program=\$bundle/runtime/bin/$1"
+    if [[ $versions != *'CUDA: built without'* ]]; then
+      echo ". \"\$bundle/runtime/cuda_libraries.sh\""
+    fi
+    echo "exec \"\$program\" \"\$@\""
   } | put_script "$1"
 }
 
 put_starter ptb_dist <<'END'
 # Trains a language model, alone or as a rank of a job: bin/ptb_dist --help
 # PTB_DIST_CUDA_LIBRARIES: for a build with CUDA, the folders, with colons between them, of cudart,
-# cublas and nccl in a toolkit or a pip installation, where the loader would not find them.
+# cublas and nccl, where neither the loader nor pip has them.
 END
 put_script mpirun <<'END'
 # Starts the ranks of a job with the Open MPI of this bundle: bin/mpirun --help

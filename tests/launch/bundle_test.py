@@ -150,8 +150,9 @@ class Contents(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not installed")
     def test_shellcheck_has_nothing_to_say_to_its_scripts(self):
-        scripts = [*(suite / "bin").iterdir(), suite / "runtime/no_ssh",
-                   suite / "runtime/environment.sh"]
+        scripts = [*(suite / "bin").iterdir(),
+                   *(suite / "runtime" / name for name in ("no_ssh", "environment.sh",
+                                                           "cuda_libraries.sh"))]
         self.assertGreater(len(scripts), 6)
         # SC1091: it does not know the place of the file that they read.
         self.assertEqual(run("shellcheck", "--exclude=SC1091", *scripts)[:2], (0, ""))
@@ -239,6 +240,23 @@ class BareRoot(unittest.TestCase):
         self.assertEqual(self.train(f"{place}/mpirun", *RANKS, f"{place}/ptb_dist", *TRAINING),
                          (expected, []))
 
+    def test_with_the_cuda_libraries_of_pip_alone(self):
+        names = [library.name for library in cuda.iterdir()]
+        if not names:
+            self.skipTest("the program was built without CUDA")
+        for name in names:
+            package = "nccl" if name.startswith("libnccl") else "cu99"
+            lib = bundle.parent / "venv/lib/python3.9/site-packages/nvidia" / package / "lib"
+            lib.mkdir(parents=True, exist_ok=True)
+            (lib / name).symlink_to(f"/cuda/{name}")
+        for environment, status in (("/venv", 0), ("/nowhere", MISSING)):
+            ended = self.enter("/bin/sh", "-c", "unset PTB_DIST_CUDA_LIBRARIES;"
+                               f"VIRTUAL_ENV={environment} exec /{bundle.name}/bin/ptb_dist"
+                               " --version")
+            self.assertEqual(ended[0], status, ended)
+            self.assertRegex(ended[2], "^CUDA's libraries, of pip: /venv/" if status == 0 else
+                             r"^ptb_dist: error: lib\S+: neither the loader nor pip has it; .*\n$")
+
     def test_one_process_by_itself(self):
         told, complaints = self.train(f"/{bundle.name}/bin/ptb_dist", *TRAINING)
         self.assertEqual((len(told), complaints), (3, []))
@@ -254,8 +272,9 @@ class BareRoot(unittest.TestCase):
     def test_the_gpu_suite_is_skipped_without_a_gpu(self):
         program = f"/suite/{suite.name}/bin/gpu_suite.sh"
         status, out, err = self.enter(program)
-        *lines, summary = out.splitlines()
+        machine, *lines, summary = out.splitlines()
         self.assertEqual((status, err), (0, ""), out)
+        self.assertEqual(machine, "machine: no GPU known: nvidia-smi: No such file or directory")
         self.assertEqual([line.split(":")[0] for line in lines],
                          [f"skipped {name}" for name in gpu_tests()])
         for line in lines:
@@ -264,7 +283,7 @@ class BareRoot(unittest.TestCase):
         # The same of one, where it may not be skipped.
         status, out, _ = self.enter("/bin/sh", "-c", f"PTB_DIST_REQUIRE=gpu {program} gpu_model")
         self.assertEqual(status, 1)
-        self.assertRegex(out, r"^failed gpu_model: exit status 1\n +skipped: (.*\n)+"
+        self.assertRegex(out, r"\nfailed gpu_model: exit status 1\n +skipped: (.*\n)+"
                               r"0 passed, 0 skipped, 1 failed\n$")
 
 
@@ -322,7 +341,7 @@ class OnAnEmulatedGpu(unittest.TestCase):
                                "gpu_ranks", "gpu_memcheck", **self.site,
                                BOOST_TEST_RUN_FILTERS="operations/add")
         self.assertEqual((status, err), (1, ""), out)
-        self.assertRegex(out, r"^passed gpu_operations: [\d.]+ s\n"
+        self.assertRegex(out, r"\npassed gpu_operations: [\d.]+ s\n"
                               r"failed gpu_model: exit status 3\n    3 errors\n"
                               r"passed gpu_ranks: [\d.]+ s\n"
                               r"passed gpu_memcheck: [\d.]+ s\n"
@@ -352,14 +371,15 @@ class Libraries(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
-        for name in ("driver/libcuda.so.1", "cuda/libcudart.so.99", "mpi/libplain.so.1",
-                     "mpi/libucp.so.0"):
+        for name in ("driver/libcuda.so.1", "cuda/libcudart.so.99", "cuda/libnccl.so.99",
+                     "mpi/libplain.so.1", "mpi/libucp.so.0"):
             cls.link(name)
         cls.link("mpi/mca_btl_plain.so", "mpi/libplain.so.1")
         cls.link("mpi/mca_pml_fast.so", "mpi/libplain.so.1", "mpi/libucp.so.0")
         program = {"options": [], "source": 'int puts(const char*);'
                                             'int main(void) { puts("CUDA: 13.0"); return 0; }'}
-        cls.link("ptb_dist", "cuda/libcudart.so.99", "driver/libcuda.so.1", **program)
+        cls.link("ptb_dist", "cuda/libcudart.so.99", "cuda/libnccl.so.99", "driver/libcuda.so.1",
+                 **program)
         cls.link("mpi/mpirun", **program)
         cls.link("mpi/orted", **program)
         cls.write("mpi/ompi_info", f"#!/bin/sh\necho path:$3:{cls.folder}/mpi\n")
@@ -400,10 +420,71 @@ class Libraries(unittest.TestCase):
         self.assertIn("libcudart.so.99", run(program, **node, PTB_DIST_CUDA_LIBRARIES="")[2])
         succeed(program, PTB_DIST_CUDA_LIBRARIES=f"/nowhere:{self.folder}/cuda", **node)
 
+    def pip(self, *packages):
+        """A folder nvidia/ with links in these packages' lib/ to the libraries that are named."""
+        folder = pathlib.Path(tempfile.mkdtemp(dir=scratch, prefix="a folder ")) / "nvidia"
+        for package, library in packages:
+            (folder / package / "lib").mkdir(parents=True, exist_ok=True)
+            (folder / package / "lib" / library).symlink_to(self.folder / "cuda" / library)
+        return folder
+
+    def test_cuda_of_pip(self):
+        """Where the loader does not find them; in whichever of its folders, with python3 or not."""
+        program = self.pack()[2]
+        bare = pathlib.Path(tempfile.mkdtemp(dir=scratch))  # a PATH with nothing in it
+        node = {"LD_LIBRARY_PATH": str(self.folder / "driver"), "PTB_DIST_CUDA_LIBRARIES": "",
+                "VIRTUAL_ENV": "", "CONDA_PREFIX": "", "HOME": str(bare)}
+        cudart, nccl = "libcudart.so.99", "libnccl.so.99"
+        of_cuda_12 = self.pip(("cuda_runtime", cudart), ("nccl", nccl))
+        of_cuda_13 = self.pip(("cu13", cudart), ("nccl", nccl))
+        venv = of_cuda_13.parent / "venv"
+        (venv / "lib/python3.9/site-packages").mkdir(parents=True)
+        (venv / "lib/python3.9/site-packages/nvidia").symlink_to(of_cuda_13)
+        (of_cuda_13.parent / ".local").symlink_to(venv)
+        halves = [self.pip(("cu13", cudart)), self.pip(("nccl", nccl))]
+        both = ":".join(str(half.parent) for half in halves)
+        for changes, folders in (
+                (dict(PYTHONPATH=str(of_cuda_12.parent)),
+                 [of_cuda_12 / "cuda_runtime/lib", of_cuda_12 / "nccl/lib"]),
+                (dict(PYTHONPATH=both), [halves[0] / "cu13/lib", halves[1] / "nccl/lib"]),
+                (dict(VIRTUAL_ENV=str(venv), PATH=str(bare)), None),
+                (dict(CONDA_PREFIX=str(venv), PATH=str(bare)), None),
+                (dict(HOME=str(venv.parent), PATH=str(bare)), None)):
+            with self.subTest(changes):
+                status, out, err = run(program, "--version", **{**node, **changes})
+                self.assertEqual((status, out), (0, "CUDA: 13.0\n"), err)
+                told = err.removeprefix("CUDA's libraries, of pip: ").strip().split(":")
+                if folders:
+                    self.assertEqual(set(told), set(map(str, folders)))
+                self.assertEqual(len(told), 2)
+                self.assertEqual(run(program, **{**node, **changes})[1:], ("CUDA: 13.0\n", ""))
+
+    def test_cuda_of_pip_comes_last(self):
+        program = self.pack()[2]
+        pip = self.pip(("cu13", "libcudart.so.99"), ("nccl", "libnccl.so.99"))
+        cuda = str(self.folder / "cuda")
+        for node in ({"PTB_DIST_CUDA_LIBRARIES": cuda,
+                      "LD_LIBRARY_PATH": str(self.folder / "driver")},
+                     {"PTB_DIST_CUDA_LIBRARIES": "",
+                      "LD_LIBRARY_PATH": f"{self.folder}/driver:{cuda}"}):
+            status, _, err = run(program, "--version", PYTHONPATH=str(pip.parent), **node)
+            self.assertEqual((status, err), (0, ""))
+
+    def test_one_of_cuda_that_is_nowhere(self):
+        program = self.pack()[2]
+        pip = self.pip(("cu13", "libcudart.so.99"))
+        status, _, err = run(program, PTB_DIST_CUDA_LIBRARIES="", VIRTUAL_ENV="",
+                             PYTHONPATH=str(pip.parent),
+                             LD_LIBRARY_PATH=str(self.folder / "driver"))
+        self.assertEqual((status, err), (
+            MISSING, "ptb_dist: error: libnccl.so.99: neither the loader nor pip has it; install "
+                     "CUDA's libraries, or name their folders in PTB_DIST_CUDA_LIBRARIES\n"))
+
     def test_cuda_on_request(self):
         libraries, plugins, program = self.pack("--cuda")
         self.assertEqual((libraries, plugins),
-                         (["libcudart.so.99", "libplain.so.1"], ["mca_btl_plain.so"]))
+                         (["libcudart.so.99", "libnccl.so.99", "libplain.so.1"],
+                          ["mca_btl_plain.so"]))
         succeed(program, LD_LIBRARY_PATH=str(self.folder / "driver"))
 
     def test_one_that_is_missing_is_named(self):
