@@ -1,14 +1,45 @@
 #include "commands.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
 
+#include "ptb_dist/backend/choice.hpp"
 #include "ptb_dist/comm/seats.hpp"
 #include "ptb_dist/train/threads.hpp"
 
 namespace ptb {
+namespace {
+
+// Warnings of root, where `auto` took the CPU beside an NVIDIA driver. Error 69 where only some
+// ranks did: their replicas would not stay equal. Collective.
+std::vector<std::string> missed_gpus(Session& session, const Config& config,
+                                     const Backend& backend) {
+  const bool is_missed = config.backend == "auto" && backend.name() == "cpu";
+  const std::vector<std::string> names = session.gather(backend.name());
+  const std::vector<std::string> reasons = session.gather(is_missed ? why_auto_is_cpu() : "");
+  std::vector<std::string> warnings;
+  session.on_root([&] {
+    const bool is_mixed = std::ranges::find(names, "cuda") != names.end();
+    for (std::size_t rank = 0; rank < reasons.size(); ++rank) {
+      if (reasons[rank].empty()) continue;
+      if (is_mixed) {
+        throw Error(ExitCode::missing,
+                    {.what = fmt::format("rank {} can use no GPU, and other ranks can", rank),
+                     .where = "backend = auto",
+                     .why = reasons[rank]});
+      }
+      std::string text = "backend = auto takes the CPU: " + reasons[rank];
+      if (std::ranges::find(warnings, text) == warnings.end()) warnings.push_back(std::move(text));
+    }
+  });
+  return warnings;
+}
+
+}  // namespace
 
 // A reader that has seen enough ("| head -1") is no error, a full disk is.
 void print(const std::string& text) {
@@ -28,6 +59,7 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
                                          .threads = machine.threads,
                                          .host_rank = session.host_rank()});
   });
+  machine.warnings = missed_gpus(session, config, *machine.backend);
   require_same(session, "backend", machine.backend->identity());
   const std::vector<Seat> seats = gather_seats(session, *machine.backend);
   session.on_root([&] {

@@ -84,6 +84,7 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
   const double seconds = watch.seconds();
   require(perplexity.has_value(), "signals are not caught where nothing is trained");
   session.on_root([&] {
+    for (const std::string& text : machine.warnings) print(fmt::format("warning: {}\n", text));
     const Progress& progress = file->info().progress;
     print(fmt::format("Checkpoint: {}, epoch {}, window {}, step {}\n", file->path().string(),
                       progress.epoch + 1, progress.window, progress.step));

@@ -2,6 +2,7 @@
 
 #include "backend/cpu/cpu_backend.hpp"
 #include "backend/cuda/door.hpp"
+#include "ptb_dist/backend/choice.hpp"
 
 namespace ptb {
 
@@ -13,11 +14,13 @@ Arrival Backend::begin_download(const Tensor& from) {
 
 std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
   const bool is_automatic = options.name == "auto";
-  if (options.name == "cuda" || (is_automatic && cuda_is_usable())) {
+  if (options.name == "cuda" || (is_automatic && look_for_cuda().is_usable)) {
     return make_cuda_backend(options);
   }
   return make_cpu_backend(options);
 }
+
+std::string why_auto_is_cpu() { return look_for_cuda().why_not; }
 
 void upload_reals(Backend& backend, const Tensor& to, std::span<const float> from) {
   require(to.elements() == std::ssize(from), "as many values as the tensor has elements");

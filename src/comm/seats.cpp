@@ -41,6 +41,16 @@ std::string text_of(const Seat& seat) {
   return fmt::format("{}, {}, {}, {}", seat.host, device.name, device.uuid, device.bus_id);
 }
 
+// Parts of one GPU (MIG) have its place, by which NCCL knows a GPU too.
+std::string remedy_of(const Seat& seat) {
+  if (seat.device.name.find(" MIG ") != std::string::npos) {
+    return "a part of a GPU (MIG) is not one of its own for NCCL either: give each rank a whole "
+           "GPU, "
+           "or use --comm mpi";
+  }
+  return "start a rank for each GPU, or let them share with --comm mpi";
+}
+
 }  // namespace
 
 std::vector<Seat> gather_seats(Session& session, const Backend& backend) {
@@ -80,11 +90,10 @@ std::vector<std::string> require_own_devices(const std::vector<Seat>& seats) {
     std::vector<std::size_t>& earlier = ranks_of[{seats[rank].host, seats[rank].device.bus_id}];
     for (const std::size_t other : earlier) {
       if (seats[other].nccl_host == seats[rank].nccl_host) {
-        throw Error(ExitCode::missing,
-                    {.what = "more ranks than GPUs",
-                     .where = fmt::format("ranks {} and {}", other, rank),
-                     .why = fmt::format("both have {}", text_of(seats[rank])),
-                     .remedy = "start a rank for each GPU, or let them share with --comm mpi"});
+        throw Error(ExitCode::missing, {.what = "more ranks than GPUs",
+                                        .where = fmt::format("ranks {} and {}", other, rank),
+                                        .why = fmt::format("both have {}", text_of(seats[rank])),
+                                        .remedy = remedy_of(seats[rank])});
       }
       allowed.push_back(
           fmt::format("ranks {} and {} share {}, which NCCL_HOSTID allows: a trial, "

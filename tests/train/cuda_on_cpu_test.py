@@ -330,13 +330,46 @@ class Errors(OnCpu):
                 (r"driver is too old.*CUDA 12\.2, this program needs 1", dict(
                     CUDA_ON_CPU_DRIVER="12020")),
                 ("there is no GPU", dict(CUDA_ON_CPU_DEVICES="0")),
-                ("no code for this GPU's architecture", dict(CUDA_ON_CPU_FAIL="architecture")),
                 (r"out of GPU memory.*\d+ bytes are wanted, \d+ of 4500000 are free", dict(
                     CUDA_ON_CPU_MEMORY="4500000")),
                 ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="pinned:2")),
                 ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="cublas:1"))):
             with self.subTest(pattern):
                 self.assertRegex(self.fails(**variables), pattern)
+
+    def test_what_a_driver_answers_is_the_machines_lack(self):
+        """On nodes that many share, with what can be done about it; whatever else it answers to the
+        first calls is no defect of the program either."""
+        for fail, said in (
+                ("driver:3", "the GPU cannot be used.*install a driver"),
+                ("driver:34", r"the toolkit's stub.*LD_LIBRARY_PATH"),
+                ("driver:35", "the NVIDIA driver is too old.*update the driver"),
+                ("driver:36", "the NVIDIA driver is too old.*update the driver"),
+                ("driver:100", "there is no GPU.*CUDA_VISIBLE_DEVICES"),
+                ("driver:101", "the GPU cannot be used.*CUDA_VISIBLE_DEVICES"),
+                ("driver:102", "no licence"),
+                ("driver:304", "may not use the GPU.*/dev/nvidia"),
+                ("driver:802", "GPUs are not ready.*nvidia-fabricmanager"),
+                ("driver:803", "different versions.*restart the host"),
+                ("driver:804", "libraries for a newer driver.*LD_LIBRARY_PATH"),
+                ("driver:805", "MPS.*nvidia-cuda-mps-control"),
+                ("driver:806", "MPS.*nvidia-cuda-mps-control"),
+                ("driver:807", "MPS.*nvidia-cuda-mps-control"),
+                ("driver:214", "the GPU has a defect.*Xid"),
+                ("driver:999", "the GPU cannot be used.*nvidia-smi, ask"),
+                ("device:2", "out of memory on the GPU's side.*nvidia-smi"),
+                ("device:46", "the GPU is taken.*compute mode"),
+                ("device:216", "the GPU is taken.*compute mode"),
+                ("device:808", "the GPU is taken"),
+                ("device:809", "the GPU is taken"),
+                ("kernel:209", "no code for this GPU's architecture.*CMAKE_CUDA_ARCHITECTURES"),
+                ("kernel:221", "compiler .* is missing.*update the driver"),
+                ("kernel:222", "cannot translate this program's code.*CMAKE_CUDA_ARCHITECTURES"),
+                ("kernel:223", "compiler is switched off.*CUDA_DISABLE_PTX_JIT")):
+            with self.subTest(fail):
+                line = self.fails("--dry-run", CUDA_ON_CPU_FAIL=fail)
+                self.assertRegex(line, said)
+                self.assertIn(f"({fail.partition(':')[2]})", line)
 
     def test_every_failed_allocation_ends_with_a_line(self):
         for n in (1, 2, 3, 10, 40):
@@ -363,12 +396,49 @@ class Errors(OnCpu):
             self.assertRegex(errors[0], r"a (CUDA|cuBLAS) call failed: \w+\.\w+:\d+: ")
             self.assertEqual(len(errors), 1)
 
-    def test_auto_takes_the_cpu_where_there_is_no_device(self):
-        for devices, backend in (("0", "cpu"), ("1", "cuda")):
-            ended = self.run_program([*MODEL, "--dry-run"],
-                                     changes=dict(CUDA_ON_CPU_DEVICES=devices))
-            self.assertEqual(ended.status, 0, ended.err)
-            self.assertRegex(ended.out.splitlines()[0], rf", {backend}, ")
+    def test_parts_of_one_gpu(self):
+        """Which have its bus id."""
+        mig = dict(CUDA_ON_CPU_DEVICES="2", CUDA_ON_CPU_MIG="1")
+        for comm, status in (("auto", 69), ("mpi", 0)):
+            ended = self.run_program([*MODEL, "--backend", "cuda", "--comm", comm, "--dry-run"],
+                                     ranks=2, changes=mig)
+            self.assertEqual(ended.status, status, ended.err)
+            if status != 0:
+                self.assertRegex(ended.err, r"more ranks than GPUs.*MIG.*--comm mpi")
+
+    def auto(self, *flags, ranks=1, **changes):
+        """The backend that auto takes, and what it says of that."""
+        ended = self.run_program([*MODEL, "--dry-run", *flags], ranks=ranks, changes=changes)
+        self.assertEqual(ended.status, 0, ended.err)
+        warnings = re.findall("^warning: (backend = auto .*)", ended.out, re.M)
+        return re.search(", (cpu|cuda), ", ended.out)[1], warnings
+
+    def test_auto_says_why_it_took_the_cpu_beside_a_driver(self):
+        self.assertEqual(self.auto(), ("cuda", []))
+        for said, changes in ((r"there is no GPU: .*\(100\)", dict(CUDA_ON_CPU_DEVICES="0")),
+                              (r"too old: .*CUDA 12\.2", dict(CUDA_ON_CPU_DRIVER="12020")),
+                              (r"not ready: .*\(802\)", dict(CUDA_ON_CPU_FAIL="driver:802")),
+                              (r"\(999\)", dict(CUDA_ON_CPU_FAIL="driver:999"))):
+            with self.subTest(said):
+                backend, (line,) = self.auto(**changes)
+                self.assertEqual(backend, "cpu")
+                self.assertRegex(line, f"takes the CPU: .*{said}.*use --backend cpu$")
+
+    def test_auto_says_nothing_where_nobody_expects_a_gpu(self):
+        for flags, changes in ((["--backend", "cpu"], dict(CUDA_ON_CPU_FAIL="driver:802")),
+                               ([], dict(CUDA_ON_CPU_DRIVER="0")),
+                               ([], dict(CUDA_ON_CPU_DEVICES="0", CUDA_VISIBLE_DEVICES="")),
+                               ([], dict(CUDA_ON_CPU_DEVICES="0", CUDA_VISIBLE_DEVICES="-1"))):
+            with self.subTest(changes):
+                self.assertEqual(self.auto(*flags, **changes), ("cpu", []))
+
+    def test_auto_says_it_once_and_never_of_some_ranks_alone(self):
+        self.assertEqual(len(self.auto(ranks=3, CUDA_ON_CPU_FAIL="driver:802")[1]), 1)
+        one = self.each_rank("[ $RANK = 0 ] || export CUDA_ON_CPU_FAIL=driver:802")
+        ended = program.run([*MODEL, "--dry-run", "--comm", "mpi"], one, ranks=2,
+                            mpirun=self.mpirun, cwd=self.scratch)
+        self.assertEqual(ended.status, 69, ended.err)
+        self.assertRegex(ended.err, r"rank 1 can use no GPU, and other ranks can: .*\(802\)")
 
 
 if __name__ == "__main__":

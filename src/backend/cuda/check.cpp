@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <string_view>
 
 #include "ptb_dist/base/console.hpp"
@@ -26,24 +28,87 @@ std::string text_of(cudaError_t status) {
                      cudaGetErrorString(status));
 }
 
-// What the user can mend, by the status that says it.
-Error missing(cudaError_t status, const std::string& where) {
-  Complaint complaint{.what = "the GPU cannot be used", .where = where, .why = text_of(status)};
-  if (status == cudaErrorMemoryAllocation) {
-    complaint.what = "out of memory on the GPU's side";
-    complaint.remedy = "use a smaller model, fewer lanes or more GPUs";
-  } else if (status == cudaErrorNoKernelImageForDevice) {
-    complaint.what = "this program has no code for this GPU's architecture";
-    complaint.remedy = "build with -DCMAKE_CUDA_ARCHITECTURES=<its compute capability, as 90>";
-  } else {
-    complaint.remedy = "install a driver that nvidia-smi accepts, or use --backend cpu";
-  }
-  return {ExitCode::missing, complaint};
+// What a status means that is not this program's fault, and who can do what about it.
+struct Known {
+  cudaError_t status;
+  const char* what;
+  const char* remedy;
+  ExitCode code = ExitCode::missing;
+};
+
+constexpr const char* kUnusable = "the GPU cannot be used";
+constexpr const char* kInUse = "the GPU is taken";
+constexpr const char* kNoService = "CUDA's multi-process service (MPS) does not answer";
+constexpr const char* kDefect = "the GPU has a defect";
+constexpr const char* kBuildOrUpdate =
+    "update the driver, or build with -DCMAKE_CUDA_ARCHITECTURES=<its compute capability, as 90>";
+constexpr const char* kUpdate = "update the driver, or use --backend cpu";
+constexpr const char* kLook = "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use --backend cpu";
+constexpr const char* kGiveEachItsOwn =
+    "nvidia-smi shows by whom, and whether it takes one process only (compute mode): start a rank "
+    "for each GPU, wait, or use --backend cpu";
+constexpr const char* kMendMps =
+    "start nvidia-cuda-mps-control on this host, unset CUDA_MPS_PIPE_DIRECTORY, or use --backend "
+    "cpu";
+constexpr const char* kLeaveOut =
+    "look for Xid in this host's dmesg and at nvidia-smi -q, and leave the host out";
+
+constexpr std::array kKnown = {
+    Known{cudaErrorMemoryAllocation, "out of memory on the GPU's side",
+          "use a smaller model, fewer lanes or more GPUs; nvidia-smi shows who else is on it"},
+    Known{cudaErrorInitializationError, kUnusable,
+          "install a driver that nvidia-smi accepts, or use --backend cpu"},
+    Known{cudaErrorStubLibrary, "libcuda.so is the toolkit's stub, not the driver's",
+          "take the folder \"stubs\" out of LD_LIBRARY_PATH"},
+    Known{cudaErrorInsufficientDriver, "the NVIDIA driver is too old", kUpdate},
+    Known{cudaErrorCallRequiresNewerDriver, "the NVIDIA driver is too old", kUpdate},
+    Known{cudaErrorDevicesUnavailable, kInUse, kGiveEachItsOwn},
+    Known{cudaErrorDeviceAlreadyInUse, kInUse, kGiveEachItsOwn},
+    Known{cudaErrorNoDevice, "there is no GPU", kLook},
+    Known{cudaErrorInvalidDevice, kUnusable, kLook},
+    Known{cudaErrorDeviceNotLicensed, "the virtual GPU has no licence",
+          "ask whoever runs this host, or use --backend cpu"},
+    Known{cudaErrorNoKernelImageForDevice, "this program has no code for this GPU's architecture",
+          "build with -DCMAKE_CUDA_ARCHITECTURES=<its compute capability, as 90>"},
+    Known{cudaErrorUnsupportedPtxVersion, "this driver cannot translate this program's code",
+          kBuildOrUpdate},
+    Known{cudaErrorJitCompilerNotFound, "the driver's compiler (ptxjitcompiler) is missing",
+          kBuildOrUpdate},
+    Known{cudaErrorJitCompilationDisabled, "the driver's compiler is switched off",
+          "unset CUDA_DISABLE_PTX_JIT"},
+    Known{cudaErrorOperatingSystem, "this process may not use the GPU",
+          "look at who may open /dev/nvidia*, and in a container at what it was given, or use "
+          "--backend cpu"},
+    Known{cudaErrorSystemNotReady, "this host's GPUs are not ready",
+          "a service is not up (nvidia-fabricmanager, where GPUs are joined by NVSwitch): ask "
+          "whoever runs this host, take another, or use --backend cpu"},
+    Known{cudaErrorSystemDriverMismatch, "the NVIDIA driver's parts are of different versions",
+          "restart the host, which was updated; in a container, let it have the host's libcuda; or "
+          "use --backend cpu"},
+    Known{cudaErrorCompatNotSupportedOnDevice,
+          "this GPU does not work with the libraries for a newer driver",
+          "take the folder \"compat\" out of LD_LIBRARY_PATH, or update the driver"},
+    Known{cudaErrorMpsConnectionFailed, kNoService, kMendMps},
+    Known{cudaErrorMpsRpcFailure, kNoService, kMendMps},
+    Known{cudaErrorMpsServerNotReady, kNoService, kMendMps},
+    Known{cudaErrorMpsMaxClientsReached, kInUse, kGiveEachItsOwn},
+    Known{cudaErrorMpsMaxConnectionsReached, kInUse, kGiveEachItsOwn},
+    // 70: it may pass, and a run that is started again goes on elsewhere.
+    Known{cudaErrorECCUncorrectable, kDefect, kLeaveOut, ExitCode::internal},
+    Known{cudaErrorNvlinkUncorrectable, kDefect, kLeaveOut, ExitCode::internal},
+    Known{cudaErrorHardwareStackError, kDefect, kLeaveOut, ExitCode::internal}};
+
+Error error_of(const Known& known, const std::string& where) {
+  return {known.code, Complaint{.what = known.what,
+                                .where = where,
+                                .why = text_of(known.status),
+                                .remedy = known.remedy}};
 }
 
-bool is_for_the_user(cudaError_t status) {
-  return status == cudaErrorMemoryAllocation || status == cudaErrorNoKernelImageForDevice ||
-         status == cudaErrorInsufficientDriver || status == cudaErrorNoDevice;
+// Nothing where the status says nothing of the machine.
+const Known* find_known(cudaError_t status) {
+  const auto found = std::ranges::find(kKnown, status, &Known::status);
+  return found == kKnown.end() ? nullptr : &*found;
 }
 
 Error broken(const char* what, const std::string& where, const std::string& why) {
@@ -58,15 +123,26 @@ Error broken(const char* what, const std::string& where, const std::string& why)
 
 void check(cudaError_t status, std::source_location where) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // or the next launch would tell of it again
-  if (is_for_the_user(status)) throw missing(status, place(where));
+  cudaGetLastError();  // or whoever asks next would take it for its own
+  if (const Known* known = find_known(status)) throw error_of(*known, place(where));
   throw broken("a CUDA call failed", place(where), text_of(status));
+}
+
+void check_machine(cudaError_t status, std::source_location where) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  Known known = {.status = status,
+                 .what = kUnusable,
+                 .remedy = "look at nvidia-smi, ask whoever runs this host, or use --backend cpu"};
+  if (const Known* found = find_known(status)) known = *found;
+  known.code = ExitCode::missing;
+  throw error_of(known, place(where));
 }
 
 void check(cublasStatus_t status, std::source_location where) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   if (status == CUBLAS_STATUS_ALLOC_FAILED) {
-    throw missing(cudaErrorMemoryAllocation, place(where));
+    throw error_of(*find_known(cudaErrorMemoryAllocation), place(where));
   }
   throw broken("a cuBLAS call failed", place(where), cublasGetStatusName(status));
 }

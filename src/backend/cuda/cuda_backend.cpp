@@ -142,11 +142,7 @@ void CudaBackend::wait(const Event& event) {
 }
 
 bool CudaBackend::done(const Event& event) {
-  if (event == nullptr) return true;
-  const cudaError_t status = cudaEventQuery(EventPool::handle(event));
-  if (status == cudaErrorNotReady) return false;
-  check(status);
-  return true;
+  return event == nullptr || has_happened(EventPool::handle(event));
 }
 
 void CudaBackend::fork() {
@@ -161,7 +157,7 @@ void CudaBackend::join() {
 
 namespace ptb {
 
-bool cuda_is_usable() { return cuda::count_devices() > 0; }
+CudaLook look_for_cuda() { return cuda::look_for_cuda(); }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options, const Overlap& overlap) {
   const cuda::Precision precision = cuda::precision_of(options.precision);

@@ -1,7 +1,9 @@
 #include "backend/cuda/device.hpp"
 
 #include <array>
+#include <cstdlib>
 #include <string>
+#include <string_view>
 
 #include "backend/cuda/handles.hpp"
 #include "backend/cuda/launch.hpp"
@@ -27,8 +29,8 @@ Error missing(Complaint complaint) {
 // Before any other call, whose status says less.
 void require_driver() {
   int driver = 0, runtime = 0;
-  check(cudaDriverGetVersion(&driver));
-  check(cudaRuntimeGetVersion(&runtime));
+  check_machine(cudaDriverGetVersion(&driver));
+  check_machine(cudaRuntimeGetVersion(&runtime));
   if (driver == 0) {
     throw missing({.what = "there is no NVIDIA driver",
                    .why = "CUDA finds none on this host",
@@ -44,16 +46,17 @@ void require_driver() {
 
 int require_devices() {
   int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
-    cudaGetLastError();
-    throw missing(
-        {.what = "there is no GPU",
-         .why = "the driver shows none to this process",
-         .remedy = std::string("look at nvidia-smi and CUDA_VISIBLE_DEVICES, or ") + kWithout});
-  }
-  check(status);
+  cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count == 0) status = cudaErrorNoDevice;
+  check_machine(status);
   return count;
+}
+
+// Whether the user has taken all of them away.
+bool none_is_wanted() {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (visible == nullptr) return false;
+  return *visible == '\0' || std::string_view(visible) == "-1";
 }
 
 // Of a number, with leading zeros.
@@ -82,8 +85,8 @@ PhysicalDevice physical_device(const cudaDeviceProp& properties) {
 Device describe(int index) {
   cudaDeviceProp properties{};
   int kilohertz = 0;
-  check(cudaGetDeviceProperties(&properties, index));
-  check(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, index));
+  check_machine(cudaGetDeviceProperties(&properties, index));
+  check_machine(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, index));
   return {.index = index,
           .generation = properties.major,
           .variant = properties.minor,
@@ -96,14 +99,16 @@ Device describe(int index) {
 
 }  // namespace
 
-int count_devices() {
-  int driver = 0, count = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver < CUDART_VERSION / 1000 * 1000) {
-    return 0;
+CudaLook look_for_cuda() {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0 || none_is_wanted()) return {};
+  try {
+    require_driver();
+    require_devices();
+  } catch (const Error& error) {
+    return {.why_not = error.lines().front()};
   }
-  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-  cudaGetLastError();
-  return 0;
+  return {.is_usable = true};
 }
 
 double peak_flops(const Device& device, Precision precision) {
@@ -126,10 +131,10 @@ Device use_device(int host_rank) {
   require_driver();
   const int count = require_devices();
   Device device = describe(host_rank % count);
-  check(cudaSetDevice(device.index));
+  check_machine(cudaSetDevice(device.index));
   const Stream stream = make_stream();
   launch(do_nothing, {1, 1, stream.get()});  // or the first one would fail within a step
-  check(cudaStreamSynchronize(stream.get()));
+  check_machine(cudaStreamSynchronize(stream.get()));
   return device;
 }
 

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "backend/cuda/door.hpp"
 #include "backend/cuda/products.hpp"
 #include "ptb_dist/backend/backend.hpp"
 
@@ -22,8 +23,7 @@ struct Device {
 // another architecture than these have.
 double peak_flops(const Device& device, Precision precision);
 
-// Devices that can be used; 0 without a word where there is no driver or none that fits.
-int count_devices();
+CudaLook look_for_cuda();  // door.hpp; it begins no work on any device
 
 // Makes the device of this rank current in the calling thread: number `host_rank` among those that
 // CUDA_VISIBLE_DEVICES leaves, from the first again when they are out: a launcher that binds one to

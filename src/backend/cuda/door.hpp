@@ -2,13 +2,19 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "ptb_dist/backend/backend.hpp"
 
 namespace ptb {
 
-// Whether a device can be used here and now; without a word if not.
-bool cuda_is_usable();
+// Whether a device can be used here and now. If not, why, where a user may have expected one: an
+// NVIDIA driver is there, and CUDA_VISIBLE_DEVICES does not say none.
+struct CudaLook {
+  bool is_usable = false;
+  std::string why_not{};
+};
+CudaLook look_for_cuda();
 
 // How streams overlap the work of a window: what measurements vary, no setting of the program. In
 // other pieces products have other shapes, and so may round otherwise; queues change no bit.

@@ -20,6 +20,16 @@ CudaEvent make_event() {
   return CudaEvent(event);
 }
 
+bool has_happened(cudaEvent_t event) {
+  const cudaError_t status = cudaEventQuery(event);
+  if (status == cudaErrorNotReady) {
+    cudaGetLastError();  // it keeps this answer too, for whoever asks next
+    return false;
+  }
+  check(status);
+  return true;
+}
+
 CublasHandle make_cublas(cudaStream_t stream) {
   cublasHandle_t handle = nullptr;
   check(cublasCreate(&handle));

@@ -27,7 +27,8 @@ using GraphExec = Owned<cudaGraphExec_t, &cudaGraphExecDestroy>;
 using CublasHandle = Owned<cublasHandle_t, &cublasDestroy>;
 
 Stream make_stream();
-CudaEvent make_event();  // for ordering: it takes no time stamps
+CudaEvent make_event();                // for ordering: it takes no time stamps
+bool has_happened(cudaEvent_t event);  // or was never recorded; no wait
 CublasHandle make_cublas(cudaStream_t stream);
 
 // Device memory, not yet written. Error 69 with the bytes wanted and free if there is not enough;

@@ -3,7 +3,7 @@
 
 namespace ptb {
 
-bool cuda_is_usable() { return false; }
+CudaLook look_for_cuda() { return {}; }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&, const Overlap&) {
   throw Error(ExitCode::missing,

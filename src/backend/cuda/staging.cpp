@@ -26,12 +26,7 @@ void Staging::begin_half() {
   half_ = 1 - half_;
   used_ = 0;
   const cudaEvent_t copied = halves_[half_].copied.get();
-  const cudaError_t status = cudaEventQuery(copied);
-  if (status == cudaErrorNotReady) {
-    check(cudaEventSynchronize(copied));
-  } else {
-    check(status);
-  }
+  if (!has_happened(copied)) check(cudaEventSynchronize(copied));
 }
 
 void Staging::upload(void* to, std::span<const std::byte> from) {

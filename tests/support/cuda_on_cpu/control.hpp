@@ -6,9 +6,14 @@
 //   CUDA_ON_CPU_DRIVER    version that the driver says it supports, as 13000; 0: no driver (13000)
 //   CUDA_ON_CPU_MEMORY    bytes of a device (1 GiB)
 //   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, cublas:N, launch:N or copy:N: the N-th of these fails,
-//                         from 1; or architecture: no kernel is built for this device;
+//                         from 1; or what a driver may answer, by its number, as 802:
+//                         driver:N to every call that needs one, device:N to every call that needs
+//                         a device's context, kernel:N to every launch;
 //                         nccl-async:N: from the N-th group of collectives on they never end, and an
 //                         error is told; nccl-init:1: it never ends; nccl-abort:1: it hangs
+//   CUDA_ON_CPU_MIG       1: the devices are parts of one
+//   CUDA_ON_CPU_TF32      truncate: inputs of TF32 products lose their lower bits, as tensor cores
+//                         may have it, and are not rounded
 //   CUDA_ON_CPU_NCCL      version that NCCL says it has (that of its header)
 //   CUDA_ON_CPU_COUNTS    file for the counters below, written when the process ends
 //   CUDA_ON_CPU_TRACE     file for what happens: "call" of a collective, "begin" and "end" of each

@@ -58,11 +58,11 @@ struct Matrix {
   }
 };
 
-// Round to nearest, ties away from zero, to TF32's 10 bits.
+// Round to nearest, ties away from zero, to TF32's 10 bits; or cut off what is behind them.
 float rounded_to_tf32(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   if ((bits & 0x7f800000u) == 0x7f800000u) return x;  // infinity or NaN
-  return std::bit_cast<float>((bits + 0x1000u) & ~0x1fffu);
+  return std::bit_cast<float>((bits + (settings().truncates_tf32 ? 0u : 0x1000u)) & ~0x1fffu);
 }
 
 // [columns,rows] with rows contiguous: what the inner loop runs along.

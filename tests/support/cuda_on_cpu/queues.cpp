@@ -176,6 +176,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (const cudaError_t status = device_status(); status != cudaSuccess) return status;
+  if (breaks_capture()) return report(cudaErrorStreamCaptureUnsupported);
   const std::shared_ptr<Mark> mark = event->mark;
   if (mark == nullptr) return cudaSuccess;
   if (!mark->is_over) {
@@ -184,7 +185,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
       mark->is_waited_for = true;
     }
     serve_once();  // whoever asks again and again must get an answer some day, in every schedule
-    if (!mark->is_over) return cudaErrorNotReady;
+    if (!mark->is_over) return report(cudaErrorNotReady);
     if (mark->is_waited_for) note_drain();
   }
   join(host_clock(), mark->clock);
@@ -193,6 +194,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (const cudaError_t status = device_status(); status != cudaSuccess) return status;
+  if (breaks_capture()) return report(cudaErrorStreamCaptureUnsupported);
   ++counters().host_waits;
   const std::shared_ptr<Mark> mark = event->mark;
   if (mark == nullptr) return cudaSuccess;
@@ -243,6 +245,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   if (const cudaError_t status = device_status(); status != cudaSuccess) return status;
+  require_no_error_left();
   ++counters().graph_launches;
   std::vector<Node> nodes = exec->nodes;
   join(stream->clock, host_clock());

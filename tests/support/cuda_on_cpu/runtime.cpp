@@ -18,12 +18,24 @@ cudaError_t last_error = cudaSuccess;
 cudaError_t broken = cudaSuccess;
 int device_in_use = 0;
 
+// What CUDA_ON_CPU_FAIL has such calls answer.
+cudaError_t injected(const char* kind) {
+  return settings().failing == kind ? static_cast<cudaError_t>(settings().failing_at) : cudaSuccess;
+}
+
 // What every call checks first.
 cudaError_t ready() {
   if (broken != cudaSuccess) return report(broken);
   if (settings().driver < CUDART_VERSION / 1000 * 1000) return report(cudaErrorInsufficientDriver);
   if (settings().devices == 0) return report(cudaErrorNoDevice);
+  if (const cudaError_t status = injected("driver"); status != cudaSuccess) return report(status);
   return cudaSuccess;
+}
+
+// What every call checks first that works on a device, not only asks about it.
+cudaError_t device_ready() {
+  if (const cudaError_t status = ready(); status != cudaSuccess) return status;
+  return report(injected("device"));
 }
 
 // A copy between device memory and page-locked memory reads its source when it runs, not when it is
@@ -73,7 +85,15 @@ cudaError_t report(cudaError_t status) {
 }
 
 void break_device(cudaError_t status) { broken = status; }
-cudaError_t device_status() { return ready(); }
+cudaError_t device_status() { return device_ready(); }
+
+void require_no_error_left() {
+  if (broken == cudaSuccess && last_error != cudaSuccess) {
+    fail("error " + std::to_string(static_cast<int>(last_error)) +
+         " of an earlier call is still the last error");
+  }
+}
+
 int current_device() { return settings().first_device + device_in_use; }
 
 }  // namespace ptb::cuda_on_cpu
@@ -129,7 +149,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 
 cudaError_t cudaSetDevice(int device) {
-  if (const cudaError_t status = ready(); status != cudaSuccess) return status;
+  if (const cudaError_t status = device_ready(); status != cudaSuccess) return status;
   if (device < 0 || device >= settings().devices) return report(cudaErrorInvalidDevice);
   device_in_use = device;
   return cudaSuccess;
@@ -137,10 +157,11 @@ cudaError_t cudaSetDevice(int device) {
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {};
-  std::strcpy(properties->name, "emulation on the CPU");
+  std::strcpy(properties->name,
+              settings().is_mig ? "emulation on the CPU MIG 1g.1gb" : "emulation on the CPU");
   const int number = settings().first_device + device + 1;
   properties->uuid.bytes[15] = static_cast<char>(number);
-  properties->pciBusID = number;
+  properties->pciBusID = settings().is_mig ? 1 : number;
   properties->major = 8;
   properties->multiProcessorCount = 2;
   properties->totalGlobalMem = settings().memory;
@@ -162,7 +183,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 // --- memory ----------------------------------------------------------------------------------
 
 cudaError_t cudaMalloc(void** address, size_t bytes) {
-  if (const cudaError_t status = ready(); status != cudaSuccess) return status;
+  if (const cudaError_t status = device_ready(); status != cudaSuccess) return status;
   if (breaks_capture()) return report(cudaErrorStreamCaptureUnsupported);
   ++counters().allocations;
   *address = is_to_fail("malloc") ? nullptr : allocate_device_memory(bytes);
@@ -172,25 +193,29 @@ cudaError_t cudaMalloc(void** address, size_t bytes) {
 // Waits for all work, as the real one does.
 cudaError_t cudaFree(void* address) {
   if (address == nullptr) return cudaSuccess;
+  if (breaks_capture()) return report(cudaErrorStreamCaptureUnsupported);
   drain_all();
   return report(free_device_memory(address) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned) {
-  if (const cudaError_t status = ready(); status != cudaSuccess) return status;
+  if (const cudaError_t status = device_ready(); status != cudaSuccess) return status;
+  if (breaks_capture()) return report(cudaErrorStreamCaptureUnsupported);
   ++counters().allocations;
   *address = is_to_fail("pinned") ? nullptr : allocate_pinned_memory(bytes);
   return report(*address == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
 cudaError_t cudaFreeHost(void* address) {
+  if (breaks_capture()) return report(cudaErrorStreamCaptureUnsupported);
   drain_all();
   return report(free_pinned_memory(address) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  if (const cudaError_t status = ready(); status != cudaSuccess) return status;
+  if (const cudaError_t status = device_ready(); status != cudaSuccess) return status;
+  require_no_error_left();
   if (is_to_fail("copy")) break_device(cudaErrorLaunchFailure);
   const bool to_device = is_device(to), from_device = is_device(from);
   const cudaMemcpyKind is_kind = to_device && from_device ? cudaMemcpyDeviceToDevice
@@ -208,7 +233,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 }
 
 cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t stream) {
-  if (const cudaError_t status = ready(); status != cudaSuccess) return status;
+  if (const cudaError_t status = device_ready(); status != cudaSuccess) return status;
+  require_no_error_left();
   const auto step = [=] {
     note_access(address, bytes, true);
     std::memset(address, value, bytes);
@@ -222,8 +248,9 @@ cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t
 
 cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                              size_t shared_bytes, cudaStream_t stream) {
-  if (const cudaError_t status = ready(); status != cudaSuccess) return status;
-  if (settings().failing == "architecture") return report(cudaErrorNoKernelImageForDevice);
+  if (const cudaError_t status = device_ready(); status != cudaSuccess) return status;
+  require_no_error_left();
+  if (const cudaError_t status = injected("kernel"); status != cudaSuccess) return report(status);
   if (is_to_fail("launch")) break_device(cudaErrorLaunchFailure);
   const Kernel* kernel = find_kernel(function);
   if (kernel == nullptr) return report(cudaErrorInvalidDeviceFunction);

@@ -35,6 +35,8 @@ Settings from_environment() {
   }
   read("CUDA_ON_CPU_DRIVER", s.driver);
   read("CUDA_ON_CPU_MEMORY", s.memory);
+  read("CUDA_ON_CPU_MIG", s.is_mig);
+  s.truncates_tf32 = text_of("CUDA_ON_CPU_TF32", "") == "truncate";
   s.nccl = PTB_DIST_EMULATED_NCCL;  // as the build found its header
   read("CUDA_ON_CPU_NCCL", s.nccl);
   s.is_counting = !text_of("CUDA_ON_CPU_COUNTS", "").empty();

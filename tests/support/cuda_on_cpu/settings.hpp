@@ -16,6 +16,8 @@ struct Settings {
   int first_device = 0;  // what the host calls this process' device 0
   int driver = 13000;
   std::size_t memory = std::size_t{1} << 30;
+  bool is_mig = false;
+  bool truncates_tf32 = false;
   int nccl = 0;                 // version of NCCL; 0: not emulated
   std::string failing{};        // a word of CUDA_ON_CPU_FAIL, or nothing
   std::int64_t failing_at = 0;  // its number, from 1
