@@ -28,7 +28,7 @@ constexpr std::int64_t kMaxFileBytes = 16 * 1024;
 // After so many syntax errors the file is something else than a configuration.
 constexpr int kMaxSyntaxErrors = 20;
 
-using Value = std::variant<double, std::int64_t, std::string>;
+using Value = Key::Value;
 
 const Key* find_key(std::string_view name) {
   const auto& schema = config_schema();
@@ -37,26 +37,23 @@ const Key* find_key(std::string_view name) {
   return found == schema.end() ? nullptr : &*found;
 }
 
-std::string shown(const Value& value) {
-  if (const auto* text = std::get_if<std::string>(&value)) {
-    return fmt::format("\"{}\"", escaped(*text));
-  }
-  return std::visit([](const auto& v) { return fmt::format("{}", v); }, value);
-}
-
 std::string why_wrong_type(const Key& key) {
   if (std::holds_alternative<double Config::*>(key.member)) return "not a number";
   if (std::holds_alternative<std::int64_t Config::*>(key.member)) return "not an integer";
   return "not a text in quotes";
 }
 
-std::string why_out_of_range(const Key& key, double value) {
+std::string why_not_this(const Key& key, double value) {
   if (!std::isfinite(value)) return "not a finite number";
   const bool fits = value <= key.high && (key.low_is_open ? value > key.low : value >= key.low);
   return fits ? "" : "out of range";
 }
 
-std::string why_not_a_text(const Key& key, const std::string& text) {
+std::string why_not_this(const Key& key, std::int64_t value) {
+  return why_not_this(key, static_cast<double>(value));
+}
+
+std::string why_not_this(const Key& key, const std::string& text) {
   if (!key.choices.empty()) {
     const bool known = std::count(key.choices.begin(), key.choices.end(), text) > 0;
     return known ? "" : "not a choice";
@@ -71,27 +68,19 @@ std::string why_not_a_text(const Key& key, const std::string& text) {
 
 // Stores the value, or says why it cannot be the key's. An integer is accepted for a decimal
 // number, not the other way round.
-std::string store(Config& config, const Key& key, const Value& value) {
-  std::string why = why_wrong_type(key);
-  if (const auto* decimal = std::get_if<double Config::*>(&key.member)) {
-    const auto* integer = std::get_if<std::int64_t>(&value);
-    const auto* number = std::get_if<double>(&value);
-    if (!integer && !number) return why;
-    const double converted = integer ? static_cast<double>(*integer) : *number;
-    why = why_out_of_range(key, converted);
-    if (why.empty()) config.*(*decimal) = converted;
-  } else if (const auto* whole = std::get_if<std::int64_t Config::*>(&key.member)) {
-    const auto* integer = std::get_if<std::int64_t>(&value);
-    if (!integer) return why;
-    why = why_out_of_range(key, static_cast<double>(*integer));
-    if (why.empty()) config.*(*whole) = *integer;
-  } else {
-    const auto* text = std::get_if<std::string>(&value);
-    if (!text) return why;
-    why = why_not_a_text(key, *text);
-    if (why.empty()) config.*std::get<std::string Config::*>(key.member) = *text;
-  }
-  return why;
+std::string store(Config& config, const Key& key, Value value) {
+  return with_value(config, key, [&]<class Member>(Member& member) {
+    if constexpr (std::is_same_v<Member, double>) {
+      if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+        value = static_cast<double>(*integer);
+      }
+    }
+    const auto* const fitting = std::get_if<Member>(&value);
+    if (fitting == nullptr) return why_wrong_type(key);
+    std::string why = why_not_this(key, *fitting);
+    if (why.empty()) member = *fitting;
+    return why;
+  });
 }
 
 // The text of a flag, read as its key wants it; a text that is no number stays a text, of which
@@ -294,6 +283,17 @@ std::string read_file(const fs::path& path) {
 }
 
 }  // namespace
+
+std::string why_not_allowed(const Key& key, const Key::Value& value) {
+  return std::visit([&key](const auto& it) { return why_not_this(key, it); }, value);
+}
+
+std::string shown(const Key::Value& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    return fmt::format("\"{}\"", escaped(*text));
+  }
+  return std::visit([](const auto& it) { return fmt::format("{}", it); }, value);
+}
 
 ResolvedConfig resolve_config(const std::string& name_or_file,
                               std::span<const std::pair<std::string, std::string>> overrides) {

@@ -123,13 +123,15 @@ const std::vector<Key> kSchema = {
 // clang-format on
 
 // TOML tells decimal numbers from integers by their look, and "{}" writes 1.0 as "1".
-std::string toml_double(double value) {
+std::string as_toml(double value) {
   std::string text = fmt::format("{}", value);
   if (text.find_first_of(".e") == std::string::npos) text += ".0";
   return text;
 }
 
-std::string toml_string(const std::string& value) {
+std::string as_toml(std::int64_t value) { return fmt::format("{}", value); }
+
+std::string as_toml(const std::string& value) {
   std::string text = "\"";
   for (const char c : value) {
     const auto byte = static_cast<unsigned char>(c);
@@ -179,14 +181,12 @@ Config mathematical(const Config& config) {
   return result;
 }
 
+Key::Value value_of(const Config& config, const Key& key) {
+  return with_value(config, key, [](const auto& value) { return Key::Value(value); });
+}
+
 std::string toml_value(const Config& config, const Key& key) {
-  if (const auto* member = std::get_if<double Config::*>(&key.member)) {
-    return toml_double(config.**member);
-  }
-  if (const auto* member = std::get_if<std::int64_t Config::*>(&key.member)) {
-    return fmt::format("{}", config.**member);
-  }
-  return toml_string(config.*std::get<std::string Config::*>(key.member));
+  return with_value(config, key, [](const auto& value) { return as_toml(value); });
 }
 
 }  // namespace ptb

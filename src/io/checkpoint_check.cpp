@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "io/checkpoint_config.hpp"
 #include "io/digest.hpp"
 #include "io/reals.hpp"
 #include "io/user_block.hpp"
@@ -15,12 +16,6 @@ namespace ptb {
 namespace {
 
 using hdf5::Subject;
-
-void check_range(const Key& key, double value, const std::string& shown, const Subject& subject) {
-  const bool is_high_enough = key.low_is_open ? value > key.low : value >= key.low;
-  if (is_high_enough && value <= key.high) return;  // not of NaN
-  throw subject.error(fmt::format("{} is {}, and not {}", key.name, shown, key.allowed()));
-}
 
 void check_count(const std::string& name, std::int64_t count, std::int64_t most,
                  const Subject& subject) {
@@ -90,19 +85,6 @@ void check_places(const CheckpointContents& contents, std::size_t file_bytes,
 }
 
 }  // namespace
-
-void check_config(const Config& config, const Subject& subject) {
-  const Subject of_group = subject.at("/config");
-  for (const Key& key : config_schema()) {
-    if (!key.is_mathematical) continue;
-    if (const auto* real = std::get_if<double Config::*>(&key.member)) {
-      check_range(key, config.**real, fmt::format("{}", config.**real), of_group);
-    } else {
-      const std::int64_t whole = config.*std::get<std::int64_t Config::*>(key.member);
-      check_range(key, static_cast<double>(whole), fmt::format("{}", whole), of_group);
-    }
-  }
-}
 
 void check_counts(const Progress& progress, std::size_t file_bytes, const Subject& subject) {
   const Subject of_group = subject.at("/progress");

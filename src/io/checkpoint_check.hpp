@@ -11,8 +11,6 @@ namespace ptb {
 
 // Each throws the subject's error, which names the object and what is wrong with it.
 
-// The mathematical keys are in the ranges of config_schema().
-void check_config(const Config& config, const hdf5::Subject& subject);
 // Counts from 0 up, and as many epochs as fit into a file of that size; the history apart.
 void check_counts(const Progress& progress, std::size_t file_bytes, const hdf5::Subject& subject);
 // The tensors' bytes are no more than the file's.

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "io/checkpoint_check.hpp"
+#include "io/checkpoint_config.hpp"
 #include "io/hdf5_attribute.hpp"
 #include "io/hdf5_dataset.hpp"
 
@@ -19,43 +20,6 @@ using hdf5::Subject;
 
 constexpr const char* kGateOrder = "i j f o";
 
-Handle create_group(hid_t file, const std::string& name, const Subject& subject) {
-  return Handle(checked(H5Gcreate2(file, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
-                        subject, "add it"),
-                H5Gclose);
-}
-
-// --- /config: an attribute per mathematical key --------------------------------------------------
-
-void write_config(hid_t file, const Config& config, const Subject& subject) {
-  const Handle group = create_group(file, "/config", subject);
-  for (const Key& key : config_schema()) {
-    if (!key.is_mathematical) continue;
-    if (const auto* real = std::get_if<double Config::*>(&key.member)) {
-      hdf5::write_real(group, key.name, config.**real, subject);
-    } else {
-      hdf5::write_integer(group, key.name, config.*std::get<std::int64_t Config::*>(key.member),
-                          subject);
-    }
-  }
-}
-
-Config read_config(hid_t file, const Subject& of_file) {
-  const Subject subject = of_file.at("/config");
-  const Handle group = hdf5::open_object(file, "/config", H5I_GROUP, subject);
-  Config config;
-  for (const Key& key : config_schema()) {
-    if (!key.is_mathematical) continue;
-    if (const auto* real = std::get_if<double Config::*>(&key.member)) {
-      config.*(*real) = hdf5::read_real(group, key.name, subject);
-    } else {
-      config.*std::get<std::int64_t Config::*>(key.member) =
-          hdf5::read_integer(group, key.name, subject);
-    }
-  }
-  return config;
-}
-
 // --- /progress and /history ----------------------------------------------------------------------
 
 struct HistoryColumn {
@@ -67,7 +31,7 @@ constexpr HistoryColumn kHistory[] = {{"/history/learning_rate", &EpochResult::l
                                       {"/history/valid", &EpochResult::valid}};
 
 void write_progress(hid_t file, const Progress& progress, const Subject& subject) {
-  const Handle group = create_group(file, "/progress", subject);
+  const Handle group = hdf5::create_group(file, "/progress", subject);
   hdf5::write_integer(group, "epoch", progress.epoch, subject);
   hdf5::write_integer(group, "window", progress.window, subject);
   hdf5::write_integer(group, "step", progress.step, subject);
@@ -260,7 +224,7 @@ std::string state_name(int layer, char which) {
 
 void write_contents(hid_t file, const CheckpointInfo& info, const Subject& subject) {
   write_root(file, info, subject.at("/"));
-  write_config(file, info.config, subject.at("/config"));
+  write_config(file, info.config, subject);
   write_progress(file, info.progress, subject.at("/progress"));
   write_corpus(file, info.corpus, subject.at("/vocabulary"));
 }

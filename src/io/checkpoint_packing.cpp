@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <type_traits>
 
 namespace ptb {
 namespace {
@@ -10,6 +11,15 @@ namespace {
 // Both have the same functions, so that one list of members, below, serves both ways.
 class Packer {
  public:
+  // A number or a text.
+  template <class Value>
+  void value(const Value& value) {
+    if constexpr (std::is_same_v<Value, std::string>) {
+      text(value);
+    } else {
+      number(value);
+    }
+  }
   template <class Number>
   void number(const Number& value) {
     bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
@@ -33,6 +43,14 @@ class Unpacker {
  public:
   Unpacker(std::string_view rest, const hdf5::Subject& subject) : rest_(rest), subject_(subject) {}
 
+  template <class Value>
+  void value(Value& value) {
+    if constexpr (std::is_same_v<Value, std::string>) {
+      text(value);
+    } else {
+      number(value);
+    }
+  }
   template <class Number>
   void number(Number& value) {
     std::memcpy(&value, cut(sizeof value).data(), sizeof value);
@@ -69,14 +87,9 @@ class Unpacker {
 };
 
 template <class Way>
-void pass_config(Way& way, Config& config) {
-  for (const Key& key : config_schema()) {
-    if (!key.is_mathematical) continue;
-    if (const auto* real = std::get_if<double Config::*>(&key.member)) {
-      way.number(config.**real);
-    } else {
-      way.number(config.*std::get<std::int64_t Config::*>(key.member));
-    }
+void pass_config(Way& way, Config& config, std::span<const Key> keys) {
+  for (const Key& key : keys) {
+    if (key.is_mathematical) with_value(config, key, [&way](auto& value) { way.value(value); });
   }
 }
 
@@ -91,10 +104,10 @@ void pass_progress(Way& way, Progress& progress) {
 }
 
 template <class Way>
-void pass(Way& way, CheckpointContents& contents) {
+void pass(Way& way, CheckpointContents& contents, std::span<const Key> keys) {
   CheckpointInfo& info = contents.info;
   std::uint8_t is_wide = info.real == ElementType::f64 ? 1 : 0;
-  pass_config(way, info.config);
+  pass_config(way, info.config, keys);
   pass_progress(way, info.progress);
   way.size(info.corpus.words);
   for (std::string& word : info.corpus.words) way.text(word);
@@ -113,16 +126,17 @@ void pass(Way& way, CheckpointContents& contents) {
 
 }  // namespace
 
-std::string packed(CheckpointContents contents) {
+std::string packed(CheckpointContents contents, std::span<const Key> keys) {
   Packer packer;
-  pass(packer, contents);
+  pass(packer, contents, keys);
   return packer.take();
 }
 
-CheckpointContents unpacked(const std::string& bytes, const hdf5::Subject& subject) {
+CheckpointContents unpacked(const std::string& bytes, const hdf5::Subject& subject,
+                            std::span<const Key> keys) {
   CheckpointContents contents;
   Unpacker unpacker(bytes, subject);
-  pass(unpacker, contents);
+  pass(unpacker, contents, keys);
   unpacker.check_is_at_end();
   return contents;
 }

@@ -2,14 +2,17 @@
 // the process that asked.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "io/checkpoint_contents.hpp"
 
 namespace ptb {
 
-std::string packed(CheckpointContents contents);
+// `keys` are the schema's, or a test's own.
+std::string packed(CheckpointContents contents, std::span<const Key> keys = config_schema());
 // The subject's error if the bytes are no such contents. What they say is not judged.
-CheckpointContents unpacked(const std::string& bytes, const hdf5::Subject& subject);
+CheckpointContents unpacked(const std::string& bytes, const hdf5::Subject& subject,
+                            std::span<const Key> keys = config_schema());
 
 }  // namespace ptb

@@ -11,9 +11,7 @@ constexpr std::size_t kLongestText = std::size_t{64} << 10;
 
 Handle open_attribute(hid_t object, const std::string& name, const Subject& subject) {
   const std::string attribute = "attribute " + name;
-  if (checked(H5Aexists(object, name.c_str()), subject, "look up its attributes") == 0) {
-    throw subject.error(attribute + " is missing");
-  }
+  if (!has_attribute(object, name, subject)) throw subject.error(attribute + " is missing");
   Handle handle(checked(H5Aopen(object, name.c_str(), H5P_DEFAULT), subject, "open an attribute"),
                 H5Aclose);
   const Handle space(checked(H5Aget_space(handle), subject, "read an attribute"), H5Sclose);
@@ -71,6 +69,26 @@ std::string read_text(hid_t object, const std::string& name, const Subject& subj
   checked(H5Aread(attribute, type, text.data()), subject, "read an attribute");
   text.resize(std::min(text.find('\0'), text.size()));
   return text;
+}
+
+bool has_attribute(hid_t object, const std::string& name, const Subject& subject) {
+  return checked(H5Aexists(object, name.c_str()), subject, "look up its attributes") > 0;
+}
+
+std::vector<std::string> attribute_names(hid_t object, const Subject& subject) {
+  std::vector<std::string> names;
+  const auto add = [](hid_t, const char* name, const H5A_info_t*, void* to) -> herr_t {
+    try {
+      static_cast<std::vector<std::string>*>(to)->emplace_back(name);
+      return 0;
+    } catch (...) {  // C has called
+      return -1;
+    }
+  };
+  hsize_t next = 0;
+  checked(H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, &next, add, &names), subject,
+          "list its attributes");
+  return names;
 }
 
 void write_integer(hid_t object, const std::string& name, std::int64_t value,

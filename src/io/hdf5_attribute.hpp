@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "io/hdf5_api.hpp"
 
@@ -13,6 +14,10 @@ namespace ptb::hdf5 {
 std::int64_t read_integer(hid_t object, const std::string& name, const Subject& subject);
 double read_real(hid_t object, const std::string& name, const Subject& subject);
 std::string read_text(hid_t object, const std::string& name, const Subject& subject);
+
+bool has_attribute(hid_t object, const std::string& name, const Subject& subject);
+// Of all its attributes, in ascending order.
+std::vector<std::string> attribute_names(hid_t object, const Subject& subject);
 
 void write_integer(hid_t object, const std::string& name, std::int64_t value,
                    const Subject& subject);

@@ -152,6 +152,12 @@ Handle open_object(hid_t file, const std::string& name, H5I_type_t kind, const S
   return object;
 }
 
+Handle create_group(hid_t file, const std::string& name, const Subject& subject) {
+  return Handle(checked(H5Gcreate2(file, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+                        subject, "add it"),
+                H5Gclose);
+}
+
 std::int64_t length_of(hid_t dataset, const Subject& subject) {
   const std::vector<hsize_t> extents = extents_of(dataset, subject);
   if (extents.size() != 1) throw subject.error(fmt::format("has {} axes, not 1", extents.size()));

@@ -28,6 +28,9 @@ Storage plain(ElementType type);
 // files. `kind` is H5I_GROUP or H5I_DATASET.
 Handle open_object(hid_t file, const std::string& name, H5I_type_t kind, const Subject& subject);
 
+// Adds a group without times.
+Handle create_group(hid_t file, const std::string& name, const Subject& subject);
+
 // Elements of a dataset that has one axis.
 std::int64_t length_of(hid_t dataset, const Subject& subject);
 

@@ -247,7 +247,10 @@ BOOST_AUTO_TEST_CASE(configurations_out_of_range) {
       for (const double value : {kNan, key.low - 1, 2 * key.high + 1}) {
         cases.push_back({"/config", key.name + " is ", with_real("/config", key.name, value)});
       }
-    } else {
+    } else if (!key.choices.empty()) {
+      cases.push_back({"/config", key.name + " is \"?\", and not one of ",
+                       with_text("/config", key.name, "?")});
+    } else if (std::holds_alternative<std::int64_t Config::*>(key.member)) {
       const auto low = static_cast<std::int64_t>(key.low) - 1;
       cases.push_back({"/config", key.name + " is " + std::to_string(low) + ", and not ",
                        with_integer("/config", key.name, low)});
@@ -260,6 +263,24 @@ BOOST_AUTO_TEST_CASE(configurations_out_of_range) {
                    with_integer("/config", "hidden_size", 200)});
   cases.push_back({"/config", "its model takes ", with_integer("/config", "batch_size", 1 << 20)});
   check_refused(cases);
+}
+
+BOOST_AUTO_TEST_CASE(a_setting_that_is_not_known_is_of_a_newer_program) {
+  const auto with_new = [](const std::string& name) {
+    return [name](hid_t file) {
+      const std::int64_t value = 1;
+      const hid_t space = H5Screate(H5S_SCALAR);
+      const hid_t attribute = H5Acreate_by_name(file, "/config", name.c_str(), H5T_STD_I64LE, space,
+                                                H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+      H5Awrite(attribute, H5T_NATIVE_INT64, &value);
+    };
+  };
+  const std::string newer = "a newer ptb_dist wrote it: this one does not know the setting ";
+  check_refused({
+      {"/config", newer + "\"zoneout\"; use that ptb_dist, or give another", with_new("zoneout")},
+      {"/config", newer + "\"a\\x0ab\"", with_new("a\nb")},
+      {"/config", newer + "\"max_max_epoch\"", with_new("max_max_epoch")},  // none of the numbers'
+  });
 }
 
 BOOST_AUTO_TEST_CASE(vocabularies_that_no_corpus_has) {
@@ -303,7 +324,7 @@ BOOST_AUTO_TEST_CASE(whatever_is_missing_is_named) {
         {"/", std::string("attribute ") + name + " is missing", without_attribute("/", name)});
   }
   for (const Key& key : config_schema()) {
-    if (!key.is_mathematical) continue;
+    if (!key.is_mathematical || key.value_before) continue;
     cases.push_back({"/config", "attribute " + key.name + " is missing",
                      without_attribute("/config", key.name)});
   }

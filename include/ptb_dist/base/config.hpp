@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -64,6 +65,7 @@ struct Config {
 // One row of the table.
 struct Key {
   using Member = std::variant<double Config::*, std::int64_t Config::*, std::string Config::*>;
+  using Value = std::variant<double, std::int64_t, std::string>;
 
   std::string name;   // as in a file
   std::string group;  // heading in --help
@@ -79,11 +81,28 @@ struct Key {
   bool is_mathematical = false;
   // Of those, what the shapes in a checkpoint or the place in the text follow from.
   bool is_shape = false;
+  // Of a mathematical key that is younger than the first checkpoints: the value that stands for what
+  // runs did before. A checkpoint without the key has this value, and a key that has it is not
+  // written, so that a run with old settings keeps its bytes. Empty: every checkpoint has the key.
+  std::optional<Value> value_before{};
 
   std::string flag() const;     // "--max-grad-norm"
   std::string allowed() const;  // "an integer from 1 to 255"
 };
 const std::vector<Key>& config_schema();
+
+// use(member), with the key's member of `config`: a double, an integer or a text. All code that
+// treats the three alike goes through here.
+template <class AnyConfig, class Use>
+decltype(auto) with_value(AnyConfig& config, const Key& key, const Use& use) {
+  return std::visit([&](const auto& member) -> decltype(auto) { return use(config.*member); },
+                    key.member);
+}
+Key::Value value_of(const Config& config, const Key& key);
+// Why a value of the key's type cannot be the key's ("out of range"); empty if it can.
+std::string why_not_allowed(const Key& key, const Key::Value& value);
+// For messages: 0.1, 20, "small".
+std::string shown(const Key::Value& value);
 // The value of a key as TOML writes it: 0.1, 20, "small". Doubles come back exactly.
 std::string toml_value(const Config& config, const Key& key);
 
