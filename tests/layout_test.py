@@ -20,7 +20,7 @@ ARROWS = {
     "comm": ("base/", "backend/"),
     "model": ("base/", "backend/", "data/lanes"),
     "optim": ("base/", "backend/", "model/parameters"),
-    "io": ("base/", "backend/", "model/parameters", "data/"),
+    "io": ("base/", "backend/", "model/parameters", "model/state_table", "data/"),
     "train": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/"),
     "": ("",),  # program and main, the wiring
 }

@@ -12,7 +12,7 @@
 namespace ptb {
 namespace {
 
-// Empty for a member that the class does not have.
+// Of a member that the class does not have: empty, but for one that is younger than checkpoints are.
 std::string value_of(const ExactClass& members, const std::string& name) {
   const auto found =
       std::ranges::find_if(members, [&name](const auto& member) { return member.first == name; });
@@ -54,12 +54,25 @@ std::string differences(const ExactClass& now, const ExactClass& then) {
 
 ModelShape CheckpointInfo::shape() const { return shape_of(config); }
 
-std::int64_t checkpoint_bytes(const ParameterTable& table, std::int64_t state_elements,
+std::vector<StateInfo> CheckpointInfo::state() const {
+  return state_table(shape(), config.batch_size);
+}
+
+HostState make_host_state(const std::vector<StateInfo>& table, ElementType real) {
+  HostState state;
+  for (const auto& [name, shape] : table) {
+    const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(real);
+    state.push_back({.name = name, .shape = shape, .values = std::vector<std::byte>(bytes)});
+  }
+  return state;
+}
+
+std::int64_t checkpoint_bytes(const ParameterTable& table, const std::vector<StateInfo>& state,
                               std::size_t real_bytes) {
   // Headers and groups, and the words of the vocabulary.
   constexpr std::int64_t kHeaders = 16 << 10, kWord = 8;
   const std::int64_t words = table.entries().front().shape[0];
-  return (table.elements() + state_elements) * static_cast<std::int64_t>(real_bytes) +
+  return (table.elements() + elements_of(state)) * static_cast<std::int64_t>(real_bytes) +
          words * kWord + kHeaders;
 }
 

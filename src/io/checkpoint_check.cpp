@@ -96,9 +96,7 @@ void check_counts(const Progress& progress, std::size_t file_bytes, const Subjec
 }
 
 void check_size(const CheckpointInfo& info, std::size_t file_bytes, const Subject& subject) {
-  const ModelShape shape = info.shape();
-  const std::int64_t elements = ParameterTable(shape).elements() +
-                                2 * shape.num_layers * info.config.batch_size * shape.hidden_size;
+  const std::int64_t elements = ParameterTable(info.shape()).elements() + elements_of(info.state());
   const std::int64_t needed = elements * static_cast<std::int64_t>(size_of(info.real));
   if (needed <= static_cast<std::int64_t>(file_bytes)) return;
   throw subject.at("/config").error(

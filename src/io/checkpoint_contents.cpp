@@ -211,15 +211,8 @@ std::vector<CheckpointFile::TensorName> tensors_of(const CheckpointInfo& info) {
   std::vector<CheckpointFile::TensorName> result;
   const ParameterTable table(info.shape());
   for (const ParameterInfo& entry : table.entries()) result.push_back({entry.name, entry.shape});
-  const Shape state{info.config.batch_size, info.config.hidden_size};  // [B,H]
-  for (int layer = 0; layer < info.config.num_layers; ++layer) {
-    for (const char which : {'h', 'c'}) result.push_back({state_name(layer, which), state});
-  }
+  for (const auto& [name, shape] : info.state()) result.push_back({name, shape});
   return result;
-}
-
-std::string state_name(int layer, char which) {
-  return fmt::format("/state/lstm/{}/{}", layer, which);
 }
 
 void write_contents(hid_t file, const CheckpointInfo& info, const Subject& subject) {

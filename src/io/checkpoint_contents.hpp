@@ -18,10 +18,8 @@ struct CheckpointContents {
   std::vector<std::int64_t> places{};  // of tensors_of(info), in bytes of the file
 };
 
-// Parameters in the order of their table, then h and c of each layer.
+// Parameters and then state, each in the order of its table.
 std::vector<CheckpointFile::TensorName> tensors_of(const CheckpointInfo& info);
-// Where h or c of a layer is: "/state/lstm/0/h".
-std::string state_name(int layer, char which);
 
 // All but the tensors.
 void write_contents(hid_t file, const CheckpointInfo& info, const hdf5::Subject& subject);

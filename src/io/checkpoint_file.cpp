@@ -87,12 +87,10 @@ void CheckpointFile::load_parameters(Backend& backend, Parameters& parameters) c
 
 HostState CheckpointFile::state(ElementType real) const {
   HostState state;
-  std::size_t tensor = ParameterTable(info_.shape()).entries().size();
-  while (tensor < places_.size()) {
-    for (std::vector<std::byte>* const all : {&state.h, &state.c}) {
-      const std::vector<std::byte> values = bytes_of(tensor++, real);
-      all->insert(all->end(), values.begin(), values.end());
-    }
+  const std::size_t first = ParameterTable(info_.shape()).entries().size();
+  for (std::size_t tensor = first; tensor < tensors_.size(); ++tensor) {
+    const auto& [name, shape] = tensors_[tensor];
+    state.push_back({.name = name, .shape = shape, .values = bytes_of(tensor, real)});
   }
   return state;
 }

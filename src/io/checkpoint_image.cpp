@@ -16,18 +16,13 @@ using hdf5::Subject;
 
 void write_state(hid_t file, const CheckpointInfo& info, const HostState& state,
                  const Subject& subject) {
-  const Shape shape{info.config.batch_size, info.config.hidden_size};  // [B,H]
-  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(info.real);
-  const auto layers = static_cast<std::size_t>(info.config.num_layers);
-  require(state.h.size() == layers * bytes && state.c.size() == layers * bytes,
-          "the state is of all layers and global lanes");
-  for (std::size_t layer = 0; layer < layers; ++layer) {
-    for (const auto& [which, all] : {std::pair{'h', &state.h}, std::pair{'c', &state.c}}) {
-      const auto values = std::span(*all).subspan(layer * bytes, bytes);
-      const std::string name = state_name(static_cast<int>(layer), which);
-      check_can_be_saved(values, info.real, shape, name);
-      hdf5::write_dataset(file, name, info.real, shape, values, subject.at(name));
-    }
+  require(std::ranges::equal(state, info.state(), {}, &HostTensor::name, &StateInfo::name),
+          "a state has the tensors of its table");
+  for (const auto& [name, shape, values] : state) {
+    require(values.size() == static_cast<std::size_t>(shape.elements()) * size_of(info.real),
+            "a state is of the checkpoint's type");
+    check_can_be_saved(values, info.real, shape, name);
+    hdf5::write_dataset(file, name, info.real, shape, values, subject.at(name));
   }
 }
 

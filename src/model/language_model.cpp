@@ -17,6 +17,15 @@ void RecurrentState::reset(Backend& backend) {
   backend.set_zero(c);
 }
 
+std::vector<Tensor> RecurrentState::tensors() const {
+  std::vector<Tensor> result;
+  for (std::int64_t layer = 0; layer < h.shape()[0]; ++layer) {
+    result.push_back(h[layer]);
+    result.push_back(c[layer]);
+  }
+  return result;
+}
+
 Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size) {
   const std::int64_t T = size.max_steps;
   const std::int64_t B = size.lanes;

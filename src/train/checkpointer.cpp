@@ -12,23 +12,14 @@
 namespace ptb {
 namespace {
 
-// A group's lanes as they travel to rank 0; h and c follow.
-struct GroupHead {
-  LaneSlice lanes;
-  std::int64_t state_bytes = 0;  // of h, and of c
-};
-
-// A group's lanes of one layer lie together in both; `from` is [L,b,H], `to` [L,B,H].
-void place_lanes(std::span<const std::byte> from, LaneSlice lanes, int layers,
-                 std::vector<std::byte>& to) {
-  const std::size_t layer_bytes = from.size() / static_cast<std::size_t>(layers);
-  const std::size_t lane_bytes = layer_bytes / static_cast<std::size_t>(lanes.count);
-  const auto lanes_of_all = static_cast<std::size_t>(lanes.global);
-  to.resize(lane_bytes * lanes_of_all * static_cast<std::size_t>(layers));
-  for (std::size_t layer = 0; layer < static_cast<std::size_t>(layers); ++layer) {
-    const std::size_t lane = layer * lanes_of_all + static_cast<std::size_t>(lanes.first);
-    std::memcpy(to.data() + lane * lane_bytes, from.data() + layer * layer_bytes, layer_bytes);
-  }
+// A group's lanes of one tensor [B,...], from where its bytes begin; what is behind them.
+std::span<const std::byte> place_lanes(std::span<const std::byte> from, LaneSlice lanes,
+                                       HostTensor& to) {
+  const std::size_t lane_bytes = to.values.size() / static_cast<std::size_t>(lanes.global);
+  const std::size_t bytes = lane_bytes * static_cast<std::size_t>(lanes.count);
+  std::memcpy(to.values.data() + lane_bytes * static_cast<std::size_t>(lanes.first), from.data(),
+              bytes);
+  return from.subspan(bytes);
 }
 
 void append(std::string& text, std::span<const std::byte> bytes) {
@@ -66,29 +57,30 @@ bool Checkpointer::poll() {
   return place_->minutes > 0 && since_save_.seconds() >= 60 * place_->minutes;
 }
 
+// A group travels as its lanes and their part of each tensor of the state.
 HostState Checkpointer::gathered(std::span<const LaneGroup> groups) {
   std::string mine;
   std::vector<std::byte> values;
   for (const LaneGroup& group : groups) {
-    const GroupHead head{group.lanes, static_cast<std::int64_t>(group.state.h.bytes())};
-    append(mine, std::as_bytes(std::span(&head, 1)));
-    values.resize(group.state.h.bytes());
-    for (const Tensor& state : {group.state.h, group.state.c}) {
-      backend_.download(state, values);
+    append(mine, std::as_bytes(std::span(&group.lanes, 1)));
+    for (const Tensor& tensor : group.state.tensors()) {
+      values.resize(tensor.bytes());
+      backend_.download(tensor, values);
       append(mine, values);
     }
   }
   HostState whole;
-  const int layers = parameters_.shape().num_layers;
   for (const std::string& text : session_.gather(mine)) {
     std::span<const std::byte> rest = std::as_bytes(std::span(text));
     while (!rest.empty()) {
-      GroupHead head;
-      std::memcpy(&head, rest.data(), sizeof head);
-      const auto bytes = static_cast<std::size_t>(head.state_bytes);
-      place_lanes(rest.subspan(sizeof head, bytes), head.lanes, layers, whole.h);
-      place_lanes(rest.subspan(sizeof head + bytes, bytes), head.lanes, layers, whole.c);
-      rest = rest.subspan(sizeof head + 2 * bytes);
+      LaneSlice lanes;
+      std::memcpy(&lanes, rest.data(), sizeof lanes);
+      rest = rest.subspan(sizeof lanes);
+      if (whole.empty()) {
+        whole =
+            make_host_state(state_table(parameters_.shape(), lanes.global), backend_.real_type());
+      }
+      for (HostTensor& tensor : whole) rest = place_lanes(rest, lanes, tensor);
     }
   }
   return whole;

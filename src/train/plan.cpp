@@ -257,7 +257,7 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, const Back
   plan.device_memory = backend.device().memory;
   plan.rank_bytes = memory_of_rank(plan, config, splits, backend);
   plan.checkpoint_bytes =
-      checkpoint_bytes(table, 2 * plan.model.num_layers * plan.global_lanes * H, real_bytes);
+      checkpoint_bytes(table, state_table(plan.model, plan.global_lanes), real_bytes);
   const auto h = static_cast<double>(H);
   const double kernels = plan.model.num_layers * 2 * h * gate_count(plan.model.cell.kind) * h;
   // A product of [m,k] by [k,n] is 2·m·k·n operations; backward takes two of the same size.

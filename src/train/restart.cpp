@@ -187,6 +187,17 @@ void broadcast(Session& session, Progress& progress) {
   broadcast_values(session, progress.history);
 }
 
+void broadcast(Session& session, HostState& state) {
+  std::size_t count = state.size();
+  broadcast_value(session, count);
+  state.resize(count);
+  for (auto& [name, shape, values] : state) {
+    session.broadcast(name);
+    broadcast_value(session, shape);
+    broadcast_values(session, values);
+  }
+}
+
 }  // namespace
 
 ExactClass exact_class_of(Session& session, const JobClass& job) {
@@ -263,8 +274,7 @@ std::optional<Restart> find_restart(Session& session, const CommandLine& line,
   broadcast(session, restart->progress);
   broadcast_value(session, restart->global_lanes);
   broadcast_value(session, restart->is_other_text);
-  broadcast_values(session, restart->state.h);
-  broadcast_values(session, restart->state.c);
+  broadcast(session, restart->state);
   return restart;
 }
 

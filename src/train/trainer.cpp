@@ -15,18 +15,12 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// `to` [L,b,H] from its lanes of `all` [L,B,H].
-void upload_lanes(Backend& backend, const Tensor& to, std::span<const std::byte> all,
-                  LaneSlice lanes) {
-  const auto layers = static_cast<std::size_t>(to.shape()[0]);
-  const std::size_t layer_bytes = all.size() / layers;
-  const std::size_t lane_bytes = layer_bytes / static_cast<std::size_t>(lanes.global);
-  for (std::size_t layer = 0; layer < layers; ++layer) {
-    const std::size_t first =
-        layer * layer_bytes + static_cast<std::size_t>(lanes.first) * lane_bytes;
-    backend.upload(to[static_cast<std::int64_t>(layer)],
-                   all.subspan(first, static_cast<std::size_t>(lanes.count) * lane_bytes));
-  }
+// `to` [b,...] from its lanes of `from` [B,...].
+void upload_lanes(Backend& backend, const Tensor& to, const HostTensor& from, LaneSlice lanes) {
+  const std::size_t lane_bytes = from.values.size() / static_cast<std::size_t>(lanes.global);
+  backend.upload(to, std::span(from.values)
+                         .subspan(static_cast<std::size_t>(lanes.first) * lane_bytes,
+                                  static_cast<std::size_t>(lanes.count) * lane_bytes));
 }
 
 }  // namespace
@@ -90,8 +84,11 @@ void Trainer::go_on(const Progress& progress, const HostState& state) {
   progress_ = progress;
   saved_ = progress;
   for (LaneGroup& group : groups_) {
-    upload_lanes(backend_, group.state.h, state.h, group.lanes);
-    upload_lanes(backend_, group.state.c, state.c, group.lanes);
+    const std::vector<Tensor> tensors = group.state.tensors();
+    require(tensors.size() == state.size(), "a run goes on with the state of its model");
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      upload_lanes(backend_, tensors[i], state[i], group.lanes);
+    }
   }
 }
 

@@ -93,8 +93,12 @@ BOOST_AUTO_TEST_CASE(round_trip_in_either_width) {
       BOOST_TEST((slab == to.reals(SampleRun::value, slab.size() / size_of(loaded))));
       BOOST_TEST(to.parameters.weights().version > version);
       const HostState state = file.state(loaded);
-      BOOST_TEST((state.h == to.state.h));
-      BOOST_TEST((state.c == to.state.c));
+      BOOST_TEST(state.size() == to.state.size());
+      for (std::size_t i = 0; i < state.size(); ++i) {
+        BOOST_TEST(state[i].name == to.state[i].name);
+        BOOST_TEST((state[i].shape == to.state[i].shape));
+        BOOST_TEST((state[i].values == to.state[i].values));
+      }
     }
   }
 }
@@ -177,8 +181,8 @@ BOOST_AUTO_TEST_CASE(tensors_by_name) {
 
 BOOST_AUTO_TEST_CASE(the_size_is_known_beforehand) {
   SampleRun run(ElementType::f32);
-  const std::int64_t estimate = checkpoint_bytes(
-      run.parameters.table(), 2 * static_cast<std::int64_t>(SampleRun::kStateElements), 4);
+  const std::int64_t estimate =
+      checkpoint_bytes(run.parameters.table(), run.info.state(), sizeof(float));
   const auto real = static_cast<std::int64_t>(run.image().size());
   BOOST_TEST(estimate > real / 2);
   BOOST_TEST(estimate < real * 2);
@@ -217,7 +221,7 @@ BOOST_AUTO_TEST_CASE(values_that_are_not_finite_are_not_saved) {
   SampleRun weights(ElementType::f64), state(ElementType::f64), sum(ElementType::f64),
       history(ElementType::f64);
   weights.parameters.slab().span<double>()[8] = nan;
-  std::memcpy(state.state.c.data() + 15 * sizeof nan, &nan, sizeof nan);
+  std::memcpy(state.state[3].values.data() + 3 * sizeof nan, &nan, sizeof nan);
   sum.info.progress.cross_entropy = nan;
   history.info.progress.history[1].train = std::numeric_limits<double>::infinity();
   const std::pair<SampleRun*, const char*> cases[] = {

@@ -1,6 +1,7 @@
 // A small run in its third epoch, and its checkpoint: what the tests of checkpoints begin with.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
@@ -16,11 +17,19 @@ namespace ptb::test {
 
 struct SampleRun {
   explicit SampleRun(ElementType real)
-      : info(make_info(real)), backend(real), parameters(backend, info.shape()) {
+      : info(make_info(real)),
+        backend(real),
+        parameters(backend, info.shape()),
+        state(make_host_state(info.state(), real)) {
     const auto count = static_cast<std::size_t>(parameters.slab().elements());
     backend.upload(parameters.slab(), reals(value, count));
-    state.h = reals(h, kStateElements);
-    state.c = reals(c, kStateElements);
+    for (HostTensor& tensor : state) {
+      const std::size_t layer = static_cast<std::size_t>(&tensor - state.data()) / 2;
+      const bool is_h = tensor.name.ends_with("/h");
+      std::vector<std::byte> all = reals(is_h ? h : c, kStateElements);  // [L,B,H]
+      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(layer * tensor.values.size());
+      std::copy_n(begin, tensor.values.size(), tensor.values.begin());
+    }
   }
 
   static constexpr std::size_t kStateElements = 3 * 4 * 3;  // [L,B,H]

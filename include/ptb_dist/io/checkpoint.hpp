@@ -19,6 +19,7 @@
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/data/corpus.hpp"
 #include "ptb_dist/model/parameters.hpp"
+#include "ptb_dist/model/state_table.hpp"
 
 namespace ptb {
 
@@ -72,22 +73,28 @@ struct CheckpointInfo {
   ElementType real = ElementType::f32;  // of all tensors
 
   ModelShape shape() const;
+  std::vector<StateInfo> state() const;  // of all global lanes
 };
 
-// h and c of every layer for all global lanes, in host memory.
-struct HostState {
-  std::vector<std::byte> h, c;  // [L,B,H] of CheckpointInfo::real
+// What a run carries from window to window, for all global lanes, in host memory.
+struct HostTensor {
+  std::string name;
+  Shape shape;
+  std::vector<std::byte> values;
 };
+using HostState = std::vector<HostTensor>;
+// The tensors of a table, all zeros of this type.
+HostState make_host_state(const std::vector<StateInfo>& table, ElementType real);
 
 // The whole file as bytes, except that the digest's digits are '0': the caller may take its time to
-// seal it. Waits for the backend. Error 69 if memory does not suffice; 76 names a value that is not
+// seal it. `state` has the tensors of info.state(). Waits for the backend. Error 69 if memory does not suffice; 76 names a value that is not
 // finite, which could not be read again.
 std::vector<std::byte> checkpoint_image(const CheckpointInfo& info, const HostState& state,
                                         Backend& backend, const Parameters& parameters);
 // Writes the digest of all bytes (XXH3-128) into the user block. Touches no HDF5.
 void seal_checkpoint(std::vector<std::byte>& image);
 // Bytes of such a file, about.
-std::int64_t checkpoint_bytes(const ParameterTable& table, std::int64_t state_elements,
+std::int64_t checkpoint_bytes(const ParameterTable& table, const std::vector<StateInfo>& state,
                               std::size_t real_bytes);
 
 // A file that was read as a whole and found good: its digest before HDF5 saw a byte, then its

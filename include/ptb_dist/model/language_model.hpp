@@ -25,6 +25,8 @@ struct RecurrentState {
   RecurrentState() = default;
   RecurrentState(Backend& backend, const ModelShape& shape, int lanes);
   void reset(Backend& backend);
+  // Each a view; names, shapes and order are those of state_table().
+  std::vector<Tensor> tensors() const;
 
   Tensor h, c;  // [L,B,H]
 };
