@@ -8,6 +8,7 @@
 #include <span>
 
 #include "io/digest.hpp"
+#include "ptb_dist/base/numerics.hpp"
 
 namespace ptb {
 namespace {
@@ -16,7 +17,8 @@ namespace {
 std::string value_of(const ExactClass& members, const std::string& name) {
   const auto found =
       std::ranges::find_if(members, [&name](const auto& member) { return member.first == name; });
-  return found == members.end() ? std::string() : found->second;
+  if (found != members.end()) return found->second;
+  return name == kNumericsMember ? kFirstNumerics : std::string();
 }
 
 }  // namespace
@@ -47,7 +49,9 @@ std::string differences(const ExactClass& now, const ExactClass& then) {
   };
   for (const auto& [name, value] : now) compare(name);
   for (const auto& [name, value] : then) {
-    if (value_of(now, name).empty()) compare(name);
+    const bool is_compared = std::ranges::any_of(
+        now, [&name = name](const auto& member) { return member.first == name; });
+    if (!is_compared) compare(name);
   }
   return fmt::format("{}", fmt::join(found, "; "));
 }

@@ -10,6 +10,7 @@
 #include "io/checkpoint_config.hpp"
 #include "io/hdf5_attribute.hpp"
 #include "io/hdf5_dataset.hpp"
+#include "ptb_dist/base/numerics.hpp"
 
 namespace ptb {
 namespace {
@@ -149,6 +150,7 @@ void write_root(hid_t file, const CheckpointInfo& info, const Subject& subject) 
   std::string exact_class;
   for (const auto& [name, value] : info.exact_class) {
     require((name + value).find('\n') == std::string::npos, "an exact class is in lines");
+    if (name == kNumericsMember && value == kFirstNumerics) continue;  // as before it had a name
     exact_class += fmt::format("{} = {}\n", name, value);
   }
   hdf5::write_integer(file, "format", kCheckpointFormat, subject);

@@ -7,6 +7,7 @@
 #include <array>
 #include <span>
 
+#include "ptb_dist/base/numerics.hpp"
 #include "ptb_dist/base/version.hpp"
 #include "ptb_dist/io/run_directory.hpp"
 #include "ptb_dist/train/lane_groups.hpp"
@@ -221,6 +222,7 @@ ExactClass exact_class_of(Session& session, const JobClass& job) {
   const bool is_any = job.lane_groups > 0 && is_subtree_each(job.lane_groups, session.size());
   const std::string any = fmt::format("any of {} lane groups", job.lane_groups);
   return {{"program", fmt::format("ptb_dist {}", kVersion)},
+          {kNumericsMember, std::to_string(kNumerics)},
           {"ranks", is_any ? any : std::to_string(session.size())},
           {"ranks per host", is_any ? any : fmt::format("{}", fmt::join(ranks_of_host, ","))},
           {"threads", fmt::format("{}", fmt::join(threads_of_rank, ","))},

@@ -202,6 +202,29 @@ BOOST_AUTO_TEST_CASE(exact_classes_differ_by_member) {
              "ranks 4 instead of 2; gpu A100 instead of none; note none instead of x");
 }
 
+BOOST_AUTO_TEST_CASE(an_exact_class_without_numerics_has_the_first_ones) {
+  const ExactClass old = {{"ranks", "2"}};
+  const ExactClass first = {{"ranks", "2"}, {"numerics", "1"}};
+  const ExactClass later = {{"ranks", "2"}, {"numerics", "2"}};
+  BOOST_TEST(differences(first, old) == "");
+  BOOST_TEST(differences(old, first) == "");
+  BOOST_TEST(differences(later, old) == "numerics 2 instead of 1");
+  BOOST_TEST(differences(old, later) == "numerics 1 instead of 2");
+}
+
+BOOST_AUTO_TEST_CASE(the_first_numerics_are_not_written) {
+  const Scratch scratch;
+  for (const char* number : {"1", "2"}) {
+    SampleRun run(ElementType::f32);
+    const std::vector<std::byte> without = run.image();
+    run.info.exact_class.emplace_back("numerics", number);
+    BOOST_TEST((run.image() == without) == (std::string(number) == "1"));
+    run.save(scratch / "a.h5");
+    const CheckpointFile file(scratch / "a.h5");
+    BOOST_TEST(differences(run.info.exact_class, file.info().exact_class) == "");
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_corpus_is_known_by_its_ids_and_words) {
   Corpus corpus;
   corpus.words = {"a", "b"};
