@@ -9,15 +9,21 @@ if [[ $(id -u) == 0 ]]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
 
+# printable WORD...: one line without control characters, which a name may hold.
+printable() {
+  local text=$*
+  printf '%s' "${text//[[:cntrl:]]/?}"
+}
+
 # Nobody may be there to read it, on a terminal that was closed.
-say() { printf '%s: %s\n' "$script" "$*" 2>/dev/null || true; }
+say() { printf '%s: %s\n' "$script" "$(printable "$@")" 2>/dev/null || true; }
 
 # fail CODE WORD...: one line. The codes are those of ptb_dist: 2 usage, 65 bad data, 69 resource
 # missing, 70 internal error, 74 I/O.
 fail() {
   local code=$1
   shift
-  printf '%s: error: %s\n' "$script" "$*" >&2
+  printf '%s: error: %s\n' "$script" "$(printable "$@")" >&2
   exit "$code"
 }
 

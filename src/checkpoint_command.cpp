@@ -15,27 +15,28 @@ void inspect(const std::string& path) {
   const CheckpointFile file(path);
   const CheckpointInfo& info = file.info();
   const Progress& progress = info.progress;
-  print(fmt::format("{}: format {}, {} bytes, XXH3-128 {}\n", path, kCheckpointFormat, file.bytes(),
-                    file.digest()));
-  print(fmt::format("progress: epoch {}, window {} of it, step {}, cross-entropy so far {}\n",
-                    progress.epoch + 1, progress.window, progress.step, progress.cross_entropy));
+  print_line(fmt::format("{}: format {}, {} bytes, XXH3-128 {}", path, kCheckpointFormat,
+                         file.bytes(), file.digest()));
+  print_line(fmt::format("progress: epoch {}, window {} of it, step {}, cross-entropy so far {}",
+                         progress.epoch + 1, progress.window, progress.step,
+                         progress.cross_entropy));
   for (std::size_t epoch = 0; epoch < progress.history.size(); ++epoch) {
     const EpochResult& result = progress.history[epoch];
-    print(fmt::format("epoch {}: learning rate {:.4g}, train {:.3f}, valid {:.3f}{}\n", epoch + 1,
-                      result.learning_rate, result.train, result.valid,
-                      static_cast<int>(epoch) == progress.best_epoch() ? ", the best" : ""));
+    print_line(fmt::format("epoch {}: learning rate {:.4g}, train {:.3f}, valid {:.3f}{}",
+                           epoch + 1, result.learning_rate, result.train, result.valid,
+                           static_cast<int>(epoch) == progress.best_epoch() ? ", the best" : ""));
   }
   for (const Key& key : config_schema()) {
     if (!key.is_mathematical) continue;
-    print(fmt::format("config: {} = {}\n", key.name, toml_value(info.config, key)));
+    print_line(fmt::format("config: {} = {}", key.name, toml_value(info.config, key)));
   }
   for (std::size_t s = 0; s < kSplitNames.size(); ++s) {
-    print(fmt::format("corpus: {}: {} tokens, XXH3-128 {}\n", kSplitNames[s], info.corpus.tokens[s],
-                      info.corpus.digests[s]));
+    print_line(fmt::format("corpus: {}: {} tokens, XXH3-128 {}", kSplitNames[s],
+                           info.corpus.tokens[s], info.corpus.digests[s]));
   }
-  print(fmt::format("corpus: {} words\n", info.corpus.words.size()));
+  print_line(fmt::format("corpus: {} words", info.corpus.words.size()));
   for (const auto& [name, value] : info.exact_class) {
-    print(fmt::format("exact class: {} = {}\n", escaped(name), escaped(value)));
+    print_line(fmt::format("exact class: {} = {}", escaped(name), escaped(value)));
   }
   for (const CheckpointFile::TensorName& tensor : file.tensors()) {
     double squares = 0, largest = 0;
@@ -43,15 +44,15 @@ void inspect(const std::string& path) {
       squares += value * value;
       largest = std::max(largest, std::abs(value));
     }
-    print(fmt::format("{} {}: norm {:.6g}, largest {:.6g}\n", tensor.name, tensor.shape.text(),
-                      std::sqrt(squares), largest));
+    print_line(fmt::format("{} {}: norm {:.6g}, largest {:.6g}", tensor.name, tensor.shape.text(),
+                           std::sqrt(squares), largest));
   }
 }
 
 void verify(const std::string& path) {
   const CheckpointFile file(path);
-  print(fmt::format("{}: good, step {}, {} bytes, XXH3-128 {}\n", path, file.info().progress.step,
-                    file.bytes(), file.digest()));
+  print_line(fmt::format("{}: good, step {}, {} bytes, XXH3-128 {}", path,
+                         file.info().progress.step, file.bytes(), file.digest()));
 }
 
 void diff_progress(const Progress& a, const Progress& b,
@@ -75,7 +76,7 @@ void diff_progress(const Progress& a, const Progress& b,
 bool diff_info(const CheckpointInfo& a, const CheckpointInfo& b) {
   bool is_different = false;
   const auto say = [&](const std::string& text) {
-    print(text + '\n');
+    print_line(text);
     is_different = true;
   };
   for (const Key& key : config_schema()) {
@@ -99,8 +100,8 @@ bool diff_tensors(const CheckpointFile& a, const CheckpointFile& b) {
   for (const CheckpointFile::TensorName& tensor : a.tensors()) {
     const auto other = std::ranges::find(others, tensor.name, &CheckpointFile::TensorName::name);
     if (other == others.end() || other->shape != tensor.shape) {
-      print(fmt::format("{}: {} | {}\n", tensor.name, tensor.shape.text(),
-                        other == others.end() ? "none" : other->shape.text()));
+      print_line(fmt::format("{}: {} | {}", tensor.name, tensor.shape.text(),
+                             other == others.end() ? "none" : other->shape.text()));
       is_different = true;
       continue;
     }
@@ -112,9 +113,9 @@ bool diff_tensors(const CheckpointFile& a, const CheckpointFile& b) {
     }
     if (count == 0) continue;
     is_different = true;
-    print(
+    print_line(
         fmt::format("{} {}: {} of {} values differ, the largest difference is {:.3g} ({} | {} at "
-                    "element {})\n",
+                    "element {})",
                     tensor.name, tensor.shape.text(), count, in_a.size(),
                     std::abs(in_a[place] - in_b[place]), in_a[place], in_b[place], place));
   }
@@ -124,12 +125,13 @@ bool diff_tensors(const CheckpointFile& a, const CheckpointFile& b) {
 ExitCode diff(const std::string& path_a, const std::string& path_b) {
   const CheckpointFile a(path_a), b(path_b);
   if (a.digest() == b.digest() && a.bytes() == b.bytes()) {
-    print("the files are equal, byte for byte\n");
+    print_line("the files are equal, byte for byte");
     return ExitCode::done;
   }
   const bool info_differs = diff_info(a.info(), b.info());
   const bool tensors_differ = diff_tensors(a, b);
-  if (!info_differs && !tensors_differ) print("equal in all that is read, though not in bytes\n");
+  if (!info_differs && !tensors_differ)
+    print_line("equal in all that is read, though not in bytes");
   return ExitCode::different;
 }
 

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "ptb_dist/backend/choice.hpp"
+#include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/comm/seats.hpp"
 #include "ptb_dist/train/threads.hpp"
 
@@ -41,8 +42,10 @@ std::vector<std::string> missed_gpus(Session& session, const Config& config,
 
 }  // namespace
 
+constexpr int kThreadsOfFiles = 2;
+
 // A reader that has seen enough ("| head -1") is no error, a full disk is.
-void print(const std::string& text) {
+void print_text(const std::string& text) {
   if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return;
   if (errno == EPIPE) return;
   throw Error(ExitCode::io, {.what = "cannot write",
@@ -50,10 +53,17 @@ void print(const std::string& text) {
                              .why = std::generic_category().message(errno)});
 }
 
+void print_line(const std::string& line) { print_text(one_line(line) + '\n'); }
+
 Machine make_machine(Session& session, const Config& config, const Factories& factories) {
   Machine machine;
   machine.threads = threads_of_this_rank(session, config);
   session.on_every_rank([&] {
+    // OpenMP ends the process in its own words where it cannot start its threads. A save takes
+    // a thread more, and reading a checkpoint a process.
+    require_threads(
+        machine.threads - 1 + kThreadsOfFiles,
+        fmt::format("{} threads of a rank and {} for its files", machine.threads, kThreadsOfFiles));
     machine.backend = factories.backend({.name = config.backend,
                                          .precision = config.precision,
                                          .threads = machine.threads,

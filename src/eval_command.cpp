@@ -26,7 +26,7 @@ Config combined(const CheckpointFile& file, const ResolvedConfig& given) {
       complaints.push_back(
           {.what = key.flag(),
            .why = fmt::format("the checkpoint has {}", toml_value(file.info().config, key)),
-           .remedy = "leave it away: a model is evaluated as it was trained"});
+           .remedy = "omit it: a model is evaluated as it was trained"});
     }
     std::visit([&](const auto& member) { config.*member = file.info().config.*member; },
                key.member);
@@ -86,9 +86,9 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
   session.on_root([&] {
     for (const std::string& text : machine.warnings) print(fmt::format("warning: {}\n", text));
     const Progress& progress = file->info().progress;
-    print(fmt::format("Checkpoint: {}, epoch {}, window {}, step {}\n", file->path().string(),
-                      progress.epoch + 1, progress.window, progress.step));
-    print(perplexity_line(*perplexity, seconds) + '\n');
+    print_line(fmt::format("Checkpoint: {}, epoch {}, window {}, step {}", file->path().string(),
+                           progress.epoch + 1, progress.window, progress.step));
+    print_line(perplexity_line(*perplexity, seconds));
   });
   return 0;
 }

@@ -8,6 +8,7 @@
 #include "commands.hpp"
 #include "ptb_dist/base/command_line.hpp"
 #include "ptb_dist/base/console.hpp"
+#include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/base/stop.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/train/setup.hpp"
@@ -17,7 +18,8 @@ namespace {
 
 void print_error(const Error& error, const std::string& who) {
   for (const std::string& line : error.lines()) {
-    console::write(console::Stream::error, fmt::format("ptb_dist: error: {}{}\n", who, line));
+    console::write(console::Stream::error,
+                   fmt::format("ptb_dist: error: {}\n", one_line(who + line)));
   }
 }
 
@@ -33,10 +35,10 @@ int run(Session& session, const std::vector<std::string>& arguments, const Facto
   if (line.action != CommandLine::Action::train) release_stop_signals();
   switch (line.action) {
     case CommandLine::Action::print_text:
-      session.on_root([&] { print(line.text); });
+      session.on_root([&] { print_text(line.text); });
       return 0;
     case CommandLine::Action::config:
-      session.on_root([&] { print(to_toml(line.config)); });
+      session.on_root([&] { print_text(to_toml(line.config)); });
       return 0;
     case CommandLine::Action::checkpoint:
       return checkpoint_command(session, line);
@@ -68,15 +70,11 @@ int run_in_session(int argc, char** argv, const Factories& factories) {
     } catch (const AgreedError& error) {
       if (session.is_root()) print_error(error, "");
       return static_cast<int>(error.code());
-    } catch (const Error& error) {
-      return end_all(error);
-    } catch (const std::bad_alloc&) {
-      return end_all({ExitCode::missing, Complaint{.what = "out of memory"}});
-    } catch (const std::exception& error) {
-      return end_all(
-          {ExitCode::internal, Complaint{.what = "internal error", .why = error.what()}});
+    } catch (...) {
+      return end_all(error_in_flight());
     }
-  } catch (const Error& error) {  // MPI or a thread could not be started
+  } catch (...) {  // MPI or a thread could not be started
+    const Error error = error_in_flight();
     print_error(error, "");
     return static_cast<int>(error.code());
   }

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "commands.hpp"
+#include "ptb_dist/base/units.hpp"
 #include "ptb_dist/io/manifest.hpp"
 #include "ptb_dist/io/parameters_file.hpp"
 #include "ptb_dist/io/run_directory.hpp"
@@ -26,12 +27,12 @@ struct Start {
 
 void print_plan(const std::vector<std::string>& header, std::vector<std::string> warnings,
                 const std::optional<Restart>& restart) {
-  for (const std::string& line : header) print(line + '\n');
+  for (const std::string& line : header) print_line(line);
   if (restart) {
-    for (const std::string& line : restart->remarks) print(line + '\n');
+    for (const std::string& line : restart->remarks) print_line(line);
     warnings.insert(warnings.end(), restart->warnings.begin(), restart->warnings.end());
   }
-  for (const std::string& line : warnings) print(fmt::format("warning: {}\n", line));
+  for (const std::string& line : warnings) print_line(fmt::format("warning: {}", line));
 }
 
 // A folder that a run is to go on in is locked before its checkpoints are read.
@@ -143,8 +144,9 @@ void say_start(Report& report, const CommandLine& line, const Start& start) {
 void warn_of_little_room(Report& report, const CheckpointFolder& folder, const Plan& plan) {
   const std::int64_t free = folder.free_bytes();
   if (free >= 2 * plan.checkpoint_bytes) return;
-  report.warning(fmt::format("{}: a checkpoint has about {} bytes, and {} are free on that disk",
-                             folder.path().string(), plan.checkpoint_bytes, free));
+  report.warning(fmt::format("{}: a checkpoint has about {}, and {} are free on that disk",
+                             folder.path().string(), bytes_text(plan.checkpoint_bytes),
+                             bytes_text(free)));
 }
 
 // Of rank 0: from here on something of this run is on the disk.
@@ -213,7 +215,7 @@ Trainer::End test_best(const TrainerParts& parts, Trainer& trainer, const Start&
 void say_device_memory(Report& report, const Backend& backend) {
   const std::int64_t used = backend.device_bytes_in_use();
   if (used == 0) return;
-  report.line(fmt::format("GPU memory: {} of {} were in use on rank 0's GPU, by whomever",
+  report.line(fmt::format("GPU memory: {} of {} were in use on rank 0's GPU, by all processes",
                           bytes_text(used), bytes_text(backend.device().memory)));
 }
 

@@ -15,6 +15,7 @@
 
 #include "ptb_dist/base/error.hpp"
 #include "ptb_dist/base/file.hpp"
+#include "ptb_dist/base/units.hpp"
 
 namespace ptb {
 namespace {
@@ -272,7 +273,8 @@ std::string read_file(const fs::path& path) {
   if (file.error_number != 0) refuse(file.refusal, "check the path");
   if (!file.refusal.empty()) refuse(file.refusal, "give a TOML file");
   if (file.bytes > kMaxFileBytes) {
-    refuse(fmt::format("has {} bytes, a configuration has at most {}", file.bytes, kMaxFileBytes),
+    refuse(fmt::format("has {}, a configuration has at most {}", bytes_text(file.bytes),
+                       bytes_text(kMaxFileBytes)),
            "give a TOML file");
   }
   std::string text(static_cast<std::size_t>(file.bytes), '\0');

@@ -133,13 +133,18 @@ std::string as_toml(std::int64_t value) { return fmt::format("{}", value); }
 
 std::string as_toml(const std::string& value) {
   std::string text = "\"";
-  for (const char c : value) {
+  for (std::size_t i = 0; i < value.size(); ++i) {
+    const char c = value[i];
     const auto byte = static_cast<unsigned char>(c);
+    const auto next = static_cast<unsigned char>(i + 1 < value.size() ? value[i + 1] : 0);
     if (c == '"' || c == '\\') {
       text += '\\';
       text += c;
     } else if (byte < 0x20 || byte == 0x7f) {
       text += fmt::format("\\u{:04x}", byte);
+    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // U+0080 to U+009F: terminals obey
+      text += fmt::format("\\u{:04x}", next);
+      ++i;
     } else {
       text += c;
     }

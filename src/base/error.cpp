@@ -85,6 +85,8 @@ std::string escaped(std::string_view text, std::size_t limit) {
   return out;
 }
 
+std::string one_line(std::string_view text) { return escaped(text, std::string::npos); }
+
 std::size_t utf8_length(std::string_view text) {
   if (text.empty()) return 0;
   const unsigned first = static_cast<unsigned char>(text[0]);

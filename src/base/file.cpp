@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "ptb_dist/base/limits.hpp"
+
 namespace ptb {
 namespace {
 
@@ -29,6 +31,9 @@ int FileDescriptor::close() {
 RegularFile open_regular(const std::filesystem::path& path) {
   // Without O_NONBLOCK, opening a FIFO waits for its writer.
   FileDescriptor file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (!file.is_open() && is_file_limit(errno)) {
+    throw too_many_files("cannot open", path.string(), errno);
+  }
   if (!file.is_open()) return refused(errno);
   struct stat status = {};
   if (::fstat(file.get(), &status) != 0) return refused(errno);

@@ -51,8 +51,9 @@ void read_lists(CommandLine& line, const Flags& flags, std::vector<Complaint>& c
       }
       complaints.push_back(
           {.what = "--override",
-           .why = is_known ? fmt::format("the arrays of a checkpoint have the shape of {}", name)
-                           : fmt::format("\"{}\" is no key that a checkpoint has", escaped(name)),
+           .why = is_known
+                      ? fmt::format("the arrays of a checkpoint have the shape of {}", name)
+                      : fmt::format("\"{}\" is not a key that a checkpoint has", escaped(name)),
            .remedy = "begin a new run, from its parameters with --init-from if they fit"});
     }
   }
@@ -61,7 +62,7 @@ void read_lists(CommandLine& line, const Flags& flags, std::vector<Complaint>& c
     if (fault) line.faults.push_back(*fault);
     if (fault) continue;
     complaints.push_back({.what = "--inject",
-                          .why = fmt::format("\"{}\" is no fault", escaped(text)),
+                          .why = fmt::format("\"{}\" is not a fault", escaped(text)),
                           .remedy = "give kind@rank:window[:phase], for example kill@1:50"});
   }
 }
@@ -111,8 +112,8 @@ void read_eval(CommandLine& line, const Flags& flags, std::vector<Complaint>& co
     complaints.push_back({.what = flags.dry_run          ? "--dry-run"
                                   : flags.inject.empty() ? "--max-windows"
                                                          : "--inject",
-                          .why = "is of training alone",
-                          .remedy = "leave it away"});
+                          .why = "is for training only",
+                          .remedy = "omit it"});
   }
   if (is_eval && line.checkpoint.empty()) {
     complaints.push_back(
@@ -120,8 +121,8 @@ void read_eval(CommandLine& line, const Flags& flags, std::vector<Complaint>& co
   }
   if (!is_eval && !(flags.checkpoint.empty() && flags.split.empty())) {
     complaints.push_back({.what = flags.checkpoint.empty() ? "--split" : "--checkpoint",
-                          .why = "is of the command eval alone",
-                          .remedy = "say ptb_dist eval, or --resume FILE to go on training"});
+                          .why = "is for the command eval only",
+                          .remedy = "use ptb_dist eval, or --resume FILE to go on training"});
   }
   if (line.split != "valid" && line.split != "test") {
     complaints.push_back({.what = "--split",
@@ -142,7 +143,7 @@ void read_files(CommandLine& line, const Flags& flags, std::vector<Complaint>& c
                         .why = !is_known ? fmt::format("\"{}\" is not a choice", escaped(verb))
                                : is_diff ? "diff compares two files"
                                          : fmt::format("{} needs a file", verb),
-                        .remedy = "say checkpoint inspect|verify FILE... or checkpoint diff A B"});
+                        .remedy = "use checkpoint inspect|verify FILE... or checkpoint diff A B"});
 }
 
 }  // namespace

@@ -4,36 +4,21 @@
 
 #include <algorithm>
 #include <charconv>
-#include <new>
 #include <optional>
 
+#include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/comm/session.hpp"
 
 namespace ptb {
 namespace {
-
-Error defect(const std::string& why) {
-  return {ExitCode::internal,
-          {.what = "unexpected exception",
-           .why = why,
-           .remedy = "this is a defect of ptb_dist, please report it"}};
-}
 
 // Runs `work`; what it threw, as an Error.
 std::optional<Error> error_of(const std::function<void()>& work) {
   try {
     work();
     return std::nullopt;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error(ExitCode::missing,
-                 Complaint{.what = "out of memory",
-                           .remedy = "use fewer ranks per host or a smaller model"});
-  } catch (const std::exception& exception) {
-    return defect(exception.what());
   } catch (...) {
-    return defect("");
+    return error_in_flight();
   }
 }
 

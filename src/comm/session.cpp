@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <exception>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -18,6 +19,7 @@
 #include "comm/startup.hpp"
 #include "ptb_dist/base/awake_clock.hpp"
 #include "ptb_dist/base/console.hpp"
+#include "ptb_dist/base/units.hpp"
 
 namespace ptb {
 namespace {
@@ -91,7 +93,7 @@ Session::~Session() {
   if (std::uncaught_exceptions() > 0) {
     console::write(console::Stream::error,
                    fmt::format("ptb_dist: error: rank {} ({}): an exception ended the session\n",
-                               rank_, host_));
+                               rank_, one_line(host_)));
     abort(ExitCode::internal);
   }
   try {
@@ -103,7 +105,9 @@ Session::~Session() {
     mpi::check(MPI_Comm_free(&mpi_->comm));
     mpi::check(MPI_Finalize());
   } catch (const Error& error) {
-    console::write(console::Stream::error, fmt::format("ptb_dist: error: {}\n", error.what()));
+    for (const std::string& line : error.lines()) {
+      console::write(console::Stream::error, fmt::format("ptb_dist: error: {}\n", line));
+    }
     abort(error.code());
   }
 }
@@ -164,7 +168,7 @@ Error Session::missed_deadline(const std::string& what) {
   }
   if (silent.size() > kNamed) names += fmt::format(" and {} more", silent.size() - kNamed);
   complaint.why = fmt::format("no sign of {}: lost, stopped or much slower", names);
-  complaint.remedy = "look there; raise --timeout if it was only slow";
+  complaint.remedy = "see what became of it; raise --timeout if it was only slow";
   return {ExitCode::internal, complaint};
 }
 
@@ -173,7 +177,7 @@ void Session::broadcast(std::span<std::byte> bytes) {
     MPI_Request request = MPI_REQUEST_NULL;
     mpi::check(MPI_Ibcast(bytes.data() + first, count, MPI_BYTE, 0, mpi_->comm, &request));
     wait_until([&] { return mpi::is_over(request); },
-               fmt::format("rank 0's broadcast of {} bytes", bytes.size()));
+               fmt::format("rank 0's broadcast of {}", bytes_text(std::ssize(bytes))));
   });
 }
 
@@ -206,8 +210,9 @@ std::vector<std::string> Session::gather(const std::string& text) {
     for_each_piece(theirs.size(), [&](std::size_t first, int count) {
       mpi::check(MPI_Irecv(theirs.data() + first, count, MPI_BYTE, from, kGatherTag, mpi_->comm,
                            &request));
-      wait_until([&] { return mpi::is_over(request); },
-                 fmt::format("a gathered text of {} bytes from rank {}", theirs.size(), from));
+      wait_until(
+          [&] { return mpi::is_over(request); },
+          fmt::format("a gathered text of {} from rank {}", bytes_text(std::ssize(theirs)), from));
     });
   }
   return texts;
@@ -271,10 +276,13 @@ void Session::wait(const Request& request, const std::string& what) {
 void Session::abort(ExitCode code) {
   constexpr auto kLastWords = std::chrono::seconds(1);
   // A launcher that is cut off or stopped never carries an abort out.
-  std::thread([code] {
-    sleep_awake(std::chrono::seconds(5));
-    ::_exit(static_cast<int>(code));
-  }).detach();
+  try {
+    std::thread([code] {
+      sleep_awake(std::chrono::seconds(5));
+      ::_exit(static_cast<int>(code));
+    }).detach();
+  } catch (const std::system_error&) {  // a limit on threads: then MPI alone must do
+  }
   console::flush(kLastWords);
   std::fflush(nullptr);  // what a library has said; nobody may read it
   if (size_ > 1) MPI_Abort(mpi_->comm, static_cast<int>(code));

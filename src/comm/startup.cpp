@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "comm/mpi_api.hpp"
+#include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/comm/session.hpp"
 
 namespace ptb {
@@ -49,6 +50,8 @@ Error singleton_error(const Launch& launch) {
 void initialise_mpi(int* argc, char*** argv) {
   // Read before MPI_Init, which sets variables of its own.
   const std::optional<Launch> launch = launch_of_environment();
+  // Where these are lacking, MPI ends the process with pages of its own, or crashes.
+  require_room_for_mpi(!launch);
   int level = MPI_THREAD_SINGLE;
   mpi::check(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level));
   mpi::check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/base/units.hpp"
 #include "tokenizer.hpp"
 #include "vocabulary.hpp"
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/base/units.hpp"
 
 namespace ptb {
 namespace {
@@ -30,7 +31,8 @@ FileDescriptor open_split(const std::filesystem::path& path) {
   }
   if (file.bytes > kMaxFileBytes) {
     refuse("corpus file is too large", path.string(),
-           fmt::format("{} bytes, the limit is {}", file.bytes, kMaxFileBytes),
+           fmt::format("it has {}, the limit is {}", bytes_text(file.bytes),
+                       bytes_text(kMaxFileBytes)),
            "train on a part of it");
   }
   return std::move(file.descriptor);
@@ -106,12 +108,13 @@ std::string_view Tokenizer::character() const {
 void Tokenizer::check_lengths(std::string_view character) const {
   if (word_.size() + character.size() > kMaxWordBytes && !is_space(character[0])) {
     refuse("corpus word is too long", place(),
-           fmt::format("\"{}\" has more than {} bytes", escaped(word_, 20), kMaxWordBytes),
+           fmt::format("\"{}\" has more than {}", escaped(word_, 20),
+                       bytes_text(std::int64_t{kMaxWordBytes})),
            "separate words by white space");
   }
   if (offset_ - line_begin_ >= kMaxLineBytes && character[0] != '\n') {
-    refuse("corpus line is too long", place(), fmt::format("more than {} bytes", kMaxLineBytes),
-           "put one sentence in a line");
+    refuse("corpus line is too long", place(),
+           fmt::format("more than {}", bytes_text(kMaxLineBytes)), "put one sentence in a line");
   }
 }
 

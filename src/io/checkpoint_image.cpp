@@ -39,7 +39,7 @@ std::vector<std::byte> checkpoint_image(const CheckpointInfo& info, const HostSt
   const Subject subject{.code = ExitCode::missing,
                         .what = "building a checkpoint in memory",
                         .where = "step " + std::to_string(info.progress.step),
-                        .remedy = "free some memory"};
+                        .remedy = "free some memory, or raise the limit (ulimit -v)"};
   try {
     const hdf5::Handle file = hdf5::create_in_memory(kUserBlockBytes, subject);
     write_contents(file, info, subject);

@@ -16,6 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "ptb_dist/base/limits.hpp"
+#include "ptb_dist/base/units.hpp"
+
 namespace ptb {
 namespace {
 
@@ -128,8 +131,9 @@ Error write_error(const std::string& what, const fs::path& path, std::size_t byt
     return io_error(what, path, error_number);
   }
   const std::string why =
-      fmt::format("{} ({} bytes needed, {} free)", std::generic_category().message(error_number),
-                  bytes, disk.f_bavail * disk.f_frsize);
+      fmt::format("{} ({} needed, {} free)", std::generic_category().message(error_number),
+                  bytes_text(static_cast<std::int64_t>(bytes)),
+                  bytes_text(static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize)));
   return Error(
       ExitCode::io,
       {.what = what, .where = path.string(), .why = why, .remedy = remedy_for(error_number)});
@@ -138,6 +142,7 @@ Error write_error(const std::string& what, const fs::path& path, std::size_t byt
 }  // namespace
 
 Error io_error(const std::string& what, const fs::path& path, int error_number) {
+  if (is_file_limit(error_number)) return too_many_files(what, path.string(), error_number);
   return Error(ExitCode::io, {.what = what,
                               .where = path.string(),
                               .why = std::generic_category().message(error_number),

@@ -23,6 +23,7 @@
 
 #include "io/file.hpp"
 #include "ptb_dist/base/awake_clock.hpp"
+#include "ptb_dist/base/limits.hpp"
 
 namespace ptb {
 namespace {
@@ -154,9 +155,9 @@ void judge(int status, const std::string& words, const hdf5::Subject& subject) {
 }
 
 Error no_child(int error_number) {
-  return Error(ExitCode::internal, {.what = "cannot start a process to read a file in",
-                                    .why = std::generic_category().message(error_number),
-                                    .remedy = "raise the limits on processes and memory"});
+  const std::string what = "cannot start a process to read a file in";
+  return is_file_limit(error_number) ? too_many_files(what, "", error_number)
+                                     : too_many_threads(what, error_number);
 }
 
 }  // namespace

@@ -95,7 +95,7 @@ void save_parameters(const fs::path& path, Backend& backend, const Parameters& p
   const Subject subject{.code = ExitCode::missing,
                         .what = "building a parameter file in memory",
                         .where = path.string(),
-                        .remedy = "free some memory"};
+                        .remedy = "free some memory, or raise the limit (ulimit -v)"};
   const hdf5::Handle file = hdf5::create_in_memory(0, subject);
   write_parameters(file, backend, parameters, subject);
   replace_file(kWhat, path, hdf5::image_of(file, 0, subject));

@@ -13,6 +13,7 @@
 #include "io/json_api.hpp"
 #include "io/terminal.hpp"
 #include "ptb_dist/base/console.hpp"
+#include "ptb_dist/base/error.hpp"
 
 namespace ptb {
 namespace {
@@ -149,7 +150,8 @@ struct Report::Sinks {
   bool has_progress_lines;
   ProgressBar bar;
 
-  void line(const std::string& text, bool is_for_the_log_alone = false) {
+  void line(const std::string& unescaped, bool is_for_the_log_alone = false) {
+    const std::string text = one_line(unescaped);
     if (!is_for_the_log_alone) {
       bar.clear();
       console::write(console::Stream::out, text + '\n');
@@ -181,7 +183,7 @@ void Report::line(const std::string& text) {
 
 void Report::warning(const std::string& text) {
   if (!sinks_) return;
-  const std::string line = "ptb_dist: warning: " + text;
+  const std::string line = "ptb_dist: warning: " + one_line(text);
   sinks_->bar.clear();
   console::write(console::Stream::error, line + '\n');
   sinks_->log.write(line);
@@ -191,7 +193,7 @@ void Report::error(const std::string& text) noexcept {
   if (!sinks_) return;
   try {
     sinks_->bar.clear();
-    sinks_->log.write("ptb_dist: error: " + text);
+    sinks_->log.write("ptb_dist: error: " + one_line(text));
   } catch (const std::exception&) {
   }
 }
@@ -278,7 +280,7 @@ void Report::test(const TestRecord& test) {
   if (test.epoch >= 0) record["epoch"] = test.epoch;
   add(record, test.perplexity, sinks_->digits);
   if (test.bound > 0) {
-    sinks_->line(fmt::format("no model can beat {:.1f} on this source", test.bound));
+    sinks_->line(fmt::format("No model can beat {:.1f} on this source", test.bound));
     record["perplexity_bound"] = test.bound;
   }
   record["seconds"] = test.seconds;

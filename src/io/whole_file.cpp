@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "io/file.hpp"
+#include "ptb_dist/base/units.hpp"
 
 namespace ptb {
 
@@ -40,8 +41,9 @@ std::vector<std::byte> WholeFile::all() const {
     throw hdf5::Subject{.code = ExitCode::missing,
                         .what = subject_.what,
                         .where = subject_.where,
-                        .remedy = "take a machine with more"}
-        .error(fmt::format("has {} bytes, the memory of this machine {}", file_.bytes, memory));
+                        .remedy = "use a machine with more memory"}
+        .error(fmt::format("has {}, the memory of this machine {}", bytes_text(file_.bytes),
+                           bytes_text(memory)));
   }
   return head(static_cast<std::size_t>(file_.bytes));
 }

@@ -8,6 +8,7 @@
 
 #include "ptb_dist/base/awake_clock.hpp"
 #include "ptb_dist/base/console.hpp"
+#include "ptb_dist/base/units.hpp"
 
 namespace ptb {
 namespace {
@@ -112,9 +113,9 @@ void Checkpointer::write(Save save) {
     place_->folder.write(file, save.image);
     if (save.is_best) place_->folder.write(place_->folder.best(), save.image);
     place_->folder.prune(place_->keep);
-    return fmt::format("Checkpoint: {}{} ({:.1f} MB; training waited {:.3f} s, saved in {:.3f} s)",
+    return fmt::format("Checkpoint: {}{} ({}; training waited {:.3f} s, saved in {:.3f} s)",
                        file.string(), save.is_best ? " and best.h5" : "",
-                       static_cast<double>(save.image.size()) / 1e6, save.waited, watch.seconds());
+                       bytes_text(std::ssize(save.image)), save.waited, watch.seconds());
   });
 }
 

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/base/units.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/train/evaluator.hpp"
 #include "ptb_dist/train/lane_groups.hpp"
@@ -211,13 +212,6 @@ std::string equal_ranks(int groups) {
 }
 
 }  // namespace
-
-std::string bytes_text(std::int64_t bytes) {
-  const auto value = static_cast<double>(bytes);
-  if (value < 1e6) return fmt::format("{:.1f} kB", value / 1e3);
-  if (value < 1e9) return fmt::format("{:.1f} MB", value / 1e6);
-  return fmt::format("{:.2f} GB", value / 1e9);
-}
 
 std::vector<LaneSlice> Plan::groups_of(int rank) const {
   return groups_of_rank(global_lanes, lane_groups, rank, ranks);

@@ -111,7 +111,7 @@ std::optional<CheckpointFile> newest_good(const CheckpointFolder& folder,
   }
   if (!found && complaints.empty()) check_nothing_is_left(folder);
   if (!found && !complaints.empty()) {
-    complaints.push_back({.what = "no checkpoint can be gone on from",
+    complaints.push_back({.what = "no usable checkpoint",
                           .where = folder.path().string(),
                           .why = "every one of them is bad, see above",
                           .remedy = "bring one back from a copy, or begin anew with --fresh"});
@@ -146,8 +146,8 @@ std::string how_exactly(const CheckpointFile& file, const CommandLine& line,
       changed_keys(file, line, file.info().corpus != run.corpus);
   if (!changed.empty()) {
     return fmt::format(
-        "Resumed along a path of its own, with other values than the checkpoint's of: "
-        "{}",
+        "Resumed with settings that differ from the checkpoint's ({}): the result will not be that "
+        "of the original run",
         fmt::join(changed, ", "));
   }
   const std::string difference = differences(run.exact_class, file.info().exact_class);

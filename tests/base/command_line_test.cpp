@@ -187,7 +187,8 @@ BOOST_AUTO_TEST_CASE(a_run_that_goes_on) {
   BOOST_TEST(contains(only_line("--run-dir r --fresh --resume auto"), "the opposite"));
   BOOST_TEST(contains(only_line("--override seed"), "use it with --resume"));
   BOOST_TEST(contains(only_line("--resume a.h5 --override hidden_size"), "have the shape of"));
-  BOOST_TEST(contains(only_line("--resume a.h5 --override threads"), "no key that a checkpoint"));
+  BOOST_TEST(
+      contains(only_line("--resume a.h5 --override threads"), "not a key that a checkpoint"));
 }
 
 BOOST_AUTO_TEST_CASE(faults) {
@@ -198,7 +199,7 @@ BOOST_AUTO_TEST_CASE(faults) {
   for (const char* wrong : {"kill", "kill@1", "kill@1:", "kill@x:5", "kill@1:-5", "die@1:5",
                             "kill@1:5:lunch", "kill@1:5:", "nan@1:5:save", "kill@1:5:save:more"}) {
     BOOST_TEST(!parse_fault(wrong), wrong);
-    BOOST_TEST(contains(only_line(std::string("--inject ") + wrong), "is no fault"));
+    BOOST_TEST(contains(only_line(std::string("--inject ") + wrong), "is not a fault"));
   }
 }
 
@@ -209,7 +210,7 @@ BOOST_AUTO_TEST_CASE(commands_about_checkpoints) {
   BOOST_TEST(line.split == "valid");
   BOOST_TEST(contains(only_line("eval"), "no checkpoint is given"));
   BOOST_TEST(contains(only_line("eval --checkpoint c.h5 --split train"), "one of valid, test"));
-  BOOST_TEST(contains(only_line("--checkpoint c.h5"), "of the command eval alone"));
+  BOOST_TEST(contains(only_line("--checkpoint c.h5"), "for the command eval only"));
 
   BOOST_TEST((parse("checkpoint verify a.h5 b.h5").files ==
               std::vector<std::string>{"verify", "a.h5", "b.h5"}));

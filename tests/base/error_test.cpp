@@ -46,6 +46,13 @@ BOOST_AUTO_TEST_CASE(control_characters_and_foreign_bytes_are_escaped) {
   BOOST_TEST(escaped("\xe2\x82") == "\\xe2\\x82");  // cut in the middle
 }
 
+BOOST_AUTO_TEST_CASE(one_line_keeps_the_whole_text_and_is_the_same_twice) {
+  const std::string text = std::string(10'000, 'x') + "\n\x1b[m\xc2\x85\xff\xc3\xa4";
+  const std::string line = one_line(text);
+  BOOST_TEST(line == std::string(10'000, 'x') + "\\x0a\\x1b[m\\xc2\\x85\\xff\xc3\xa4");
+  BOOST_TEST(one_line(line) == line);
+}
+
 BOOST_AUTO_TEST_CASE(a_long_text_is_cut_between_characters) {
   BOOST_TEST(escaped("abcdef", 6) == "abcdef");
   BOOST_TEST(escaped("abcdefg", 6) == "abcdef...");

@@ -216,14 +216,14 @@ BOOST_AUTO_TEST_CASE(bytes_that_are_no_text_are_refused_with_their_place) {
 BOOST_AUTO_TEST_CASE(limits_are_named) {
   const std::size_t longest = std::size_t{64} << 10;
   BOOST_TEST(training_words(std::string(longest, 'x') + "\n").size() == 2u);
-  check_refused(TinyCorpus("a\n" + std::string(longest + 1, 'x')).folder(), {":2", "65536 bytes"});
+  check_refused(TinyCorpus("a\n" + std::string(longest + 1, 'x')).folder(), {":2", "65.5 kB"});
 
   TinyCorpus files;
   fs::resize_file(files.path("train"), (std::uintmax_t{2} << 30) + 1);  // sparse
-  check_refused(files.folder(), {"2147483649 bytes", "2147483648"});
+  check_refused(files.folder(), {"it has 2.15 GB", "the limit is 2.15 GB"});
 
   files.write("train", "a" + std::string(std::size_t{128} << 20, ' '));
-  check_refused(files.folder(), {":1", "134217728 bytes"});
+  check_refused(files.folder(), {":1", "134.2 MB"});
 }
 
 BOOST_AUTO_TEST_CASE(a_vocabulary_larger_than_vocab_size_is_refused) {

@@ -154,7 +154,7 @@ BOOST_AUTO_TEST_CASE(a_full_disk_is_told_with_numbers) {
   const Scratch scratch;
   const SystemCalls calls(Call::write, ENOSPC, 3);
   const Failure failure = failure_of([&] { replace(scratch / "a.h5"); });
-  BOOST_TEST(failure.names("(3145733 bytes needed, "), failure.line);
+  BOOST_TEST(failure.names("(3.1 MB needed, "), failure.line);
 }
 
 BOOST_AUTO_TEST_CASE(a_limit_on_files_is_told_with_its_remedy) {

@@ -133,7 +133,7 @@ BOOST_AUTO_TEST_CASE(the_bound_of_a_source_is_told) {
   const Written written = written_by([](Report& report) {
     report.test({.perplexity = perplexity("test", 1, 99, 70), .bound = 61.34});
   });
-  BOOST_TEST(written.log.find("no model can beat 61.3 on this source\n") != std::string::npos);
+  BOOST_TEST(written.log.find("No model can beat 61.3 on this source\n") != std::string::npos);
   BOOST_TEST(written.records.at(0)["perplexity_bound"] == 61.34);
 }
 

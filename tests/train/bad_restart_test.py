@@ -163,7 +163,7 @@ class BadRestart(program.TestCase):
                                capture_output=True)
         self.assertEqual(ended.returncode, IO, ended.stdout + ended.stderr)
         self.assertRegex(ended.stderr, r"(?m)^ptb_dist: error: .*step-00000040\.h5: No space left "
-                                       r"on device \(\d+ bytes needed, \d+ free\); ")
+                                       r"on device \([\d.]+ [kM]B needed, .* free\); ")
         self.assertEqual(contents(self.scratch / "left"), {path.name: path.read_bytes()
                                                            for path in self.files})
 

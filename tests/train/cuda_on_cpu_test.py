@@ -330,7 +330,7 @@ class Errors(OnCpu):
                 (r"driver is too old.*CUDA 12\.2, this program needs 1", dict(
                     CUDA_ON_CPU_DRIVER="12020")),
                 ("there is no GPU", dict(CUDA_ON_CPU_DEVICES="0")),
-                (r"out of GPU memory.*\d+ bytes are wanted, \d+ of 4500000 are free", dict(
+                (r"out of GPU memory.*[\d.]+ [kM]B are wanted, [\d.]+ [kM]B of 4\.5 MB are free", dict(
                     CUDA_ON_CPU_MEMORY="4500000")),
                 ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="pinned:2")),
                 ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="cublas:1"))):

@@ -294,7 +294,7 @@ class GoneOn(ResumeTestCase):
         self.go(run_dir, "--epochs", "1", ranks=1)
         ended = self.go(run_dir, "--resume", "auto", "--override", "learning_rate,max_grad_norm",
                         "--learning-rate", "20", "--max-grad-norm", "50", ranks=1)
-        self.assertIn("with other values than the checkpoint's of: learning_rate, max_grad_norm",
+        self.assertIn("settings that differ from the checkpoint's (learning_rate, max_grad_norm)",
                       ended.out)
         final, best = program.records(run_dir, "test")
         self.assertEqual((final["weights"], best["weights"], best["epoch"]), ("final", "best", 0))

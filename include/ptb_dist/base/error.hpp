@@ -55,6 +55,11 @@ class Error : public std::runtime_error {
 // text longer than `limit` bytes is cut with "...".
 std::string escaped(std::string_view text, std::size_t limit = 200);
 
+// The whole text without control characters, so that it is one line and gives a terminal no orders.
+// Every line that is printed or logged goes through it, whatever names it quotes; twice does no
+// harm.
+std::string one_line(std::string_view text);
+
 // Bytes of the UTF-8 character that `text` begins with, 1 to 4; 0 if there is none (overlong forms,
 // surrogates and anything above U+10FFFF are not UTF-8).
 std::size_t utf8_length(std::string_view text);

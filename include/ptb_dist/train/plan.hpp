@@ -39,9 +39,6 @@ struct Plan {
   std::vector<std::string> warnings(const Config& config, int ranks_on_a_gpu = 1) const;
 };
 
-// "1.5 MB": decimal units, as for messages on a wire.
-std::string bytes_text(std::int64_t bytes);
-
 // `kept_lanes` is the global batch of a checkpoint that the run goes on from, which it keeps also
 // in weak scaling; 0: a fresh start. Error 2: more ranks than lanes in strong scaling; 65: the
 // corpus is too short for the lanes.

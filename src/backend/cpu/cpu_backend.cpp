@@ -6,6 +6,8 @@
 #include <new>
 
 #include "backend/cpu/loops.hpp"
+#include "ptb_dist/base/limits.hpp"
+#include "ptb_dist/base/units.hpp"
 
 namespace ptb {
 namespace {
@@ -36,10 +38,15 @@ Tensor CpuBackend::allocate(ElementType type, Shape shape) {
   const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(type);
   void* memory = ::operator new(std::max<std::size_t>(bytes, 1), kAlignment, std::nothrow);
   if (memory == nullptr) {
-    throw Error(ExitCode::missing, {.what = "out of memory",
-                                    .where = fmt::format("a tensor {}", shape.text()),
-                                    .why = fmt::format("{} bytes could not be had", bytes),
-                                    .remedy = "use a smaller model, fewer lanes or more ranks"});
+    const std::string limits = limits_of_memory();
+    throw Error(ExitCode::missing,
+                {.what = "out of memory",
+                 .where = fmt::format("a tensor {}", shape.text()),
+                 .why = fmt::format("allocation of {} failed{}",
+                                    bytes_text(static_cast<std::int64_t>(bytes)),
+                                    limits.empty() ? "" : " with " + limits),
+                 .remedy = fmt::format("{}use a smaller model, fewer lanes or more ranks",
+                                       limits.empty() ? "" : "raise the limit, or ")});
   }
   std::memset(memory, 0, bytes);
   return {std::shared_ptr<std::byte>(static_cast<std::byte*>(memory),

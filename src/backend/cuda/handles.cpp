@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/base/units.hpp"
 
 namespace ptb::cuda {
 
@@ -48,7 +49,10 @@ std::shared_ptr<std::byte> allocate_device(std::size_t bytes, const std::string&
     throw Error(ExitCode::missing,
                 {.what = "out of GPU memory",
                  .where = what,
-                 .why = fmt::format("{} bytes are wanted, {} of {} are free", bytes, free, total),
+                 .why = fmt::format("{} are wanted, {} of {} are free",
+                                    bytes_text(static_cast<std::int64_t>(bytes)),
+                                    bytes_text(static_cast<std::int64_t>(free)),
+                                    bytes_text(static_cast<std::int64_t>(total))),
                  .remedy = "use a smaller model, fewer lanes, or more GPUs with --scaling strong"});
   }
   check(status);

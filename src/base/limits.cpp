@@ -1,0 +1,209 @@
+#include "ptb_dist/base/limits.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <latch>
+#include <limits>
+#include <new>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "ptb_dist/base/file.hpp"
+#include "ptb_dist/base/units.hpp"
+
+namespace ptb {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What MPI_Init of Open MPI 4.1 takes, with room to spare: measured by tests/fault/limits_test.py,
+// which lowers each limit until the start fails.
+constexpr int kFilesOfMpi = 28;
+constexpr int kThreadsOfMpi = 4;
+constexpr int kThreadsOfDaemon = 4;
+constexpr std::size_t kMemoryOfMpi = std::size_t{384} << 20;
+
+std::optional<rlim_t> limit_of(decltype(RLIMIT_AS) what) {
+  rlimit limit{};
+  if (::getrlimit(what, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return std::nullopt;
+  return limit.rlim_cur;
+}
+
+// pids.max of the control groups that the process is in, the smallest. A group is limited by those
+// that it is in as well; inside a container its path may be the host's, of which only the end of
+// the walk is there to be read.
+std::optional<std::int64_t> limit_of_control_groups() {
+  std::optional<std::int64_t> smallest;
+  const auto read = [&smallest](const fs::path& group) {
+    std::int64_t most = 0;  // "max" is no number
+    if (std::ifstream(group / "pids.max") >> most) {
+      smallest = std::min(smallest.value_or(most), most);
+    }
+  };
+  std::ifstream groups("/proc/self/cgroup");  // "8:pids:/path", "0::/path"
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t path = line.find(":/");
+    if (path == std::string::npos) continue;
+    const bool is_version_2 = line.starts_with("0::");
+    if (!is_version_2 && line.find(":pids:") == std::string::npos) continue;
+    const fs::path root = is_version_2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/pids";
+    read(root);
+    for (fs::path group = line.substr(path + 2); !group.empty(); group = group.parent_path()) {
+      read(root / group);
+    }
+  }
+  return smallest;
+}
+
+void append(std::string& text, const std::string& more) {
+  text += (text.empty() ? "" : ", ") + more;
+}
+
+Error no_memory_for_mpi() {
+  Complaint complaint{
+      .what = "MPI cannot be started",
+      .why = fmt::format("it takes {} of address space", bytes_text(std::int64_t{kMemoryOfMpi})),
+      .remedy = "raise the limit"};
+  append(complaint.why, limits_of_memory());
+  return {ExitCode::missing, complaint};
+}
+
+// As many as asked for, or 69.
+void require_files(int count) {
+  std::vector<FileDescriptor> files;
+  for (int i = 0; i < count; ++i) {
+    files.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (files.back().is_open()) continue;
+    if (is_file_limit(errno)) throw too_many_files("MPI cannot be started", "", errno);
+    return;  // there is no /dev/null
+  }
+}
+
+}  // namespace
+
+std::string limits_of_threads() {
+  std::string text;
+  if (const auto most = limit_of(RLIMIT_NPROC)) {
+    append(text, fmt::format("at most {} processes and threads of this user (ulimit -u)", *most));
+  }
+  if (const auto most = limit_of_control_groups()) {
+    append(text, fmt::format("at most {} of this control group (pids.max)", *most));
+  }
+  // Every thread has a stack of its own.
+  if (const std::string memory = limits_of_memory(); !memory.empty()) append(text, memory);
+  return text.empty() ? "the system starts no more of them" : text;
+}
+
+std::string limits_of_files() {
+  const auto most = limit_of(RLIMIT_NOFILE);
+  return most ? fmt::format("at most {} open files (ulimit -n)", *most) : "no limit of the process";
+}
+
+std::string limits_of_memory() {
+  std::string text;
+  if (const auto most = limit_of(RLIMIT_AS)) {
+    append(text, fmt::format("at most {} of address space (ulimit -v)",
+                             bytes_text(static_cast<std::int64_t>(*most))));
+  }
+  if (const auto most = limit_of(RLIMIT_DATA)) {
+    append(text, fmt::format("at most {} of data (ulimit -d)",
+                             bytes_text(static_cast<std::int64_t>(*most))));
+  }
+  return text;
+}
+
+bool is_file_limit(int error_number) { return error_number == EMFILE || error_number == ENFILE; }
+
+Error too_many_files(const std::string& what, const std::string& where, int error_number) {
+  const std::string reason = std::generic_category().message(error_number);
+  const bool is_of_system = error_number == ENFILE;
+  return {ExitCode::missing,
+          {.what = what,
+           .where = where,
+           .why = is_of_system ? reason : fmt::format("{}: {}", reason, limits_of_files()),
+           .remedy = is_of_system ? "the whole machine is at its limit (sysctl fs.file-max)"
+                                  : "raise the limit, for example ulimit -n 1024"}};
+}
+
+Error too_many_threads(const std::string& what, int error_number) {
+  return {ExitCode::missing,
+          {.what = what,
+           .why = fmt::format("{}: {}", std::generic_category().message(error_number),
+                              limits_of_threads()),
+           .remedy = "raise the limit, or use fewer ranks on this host and fewer --threads"}};
+}
+
+Error out_of_memory() {
+  const std::string limits = limits_of_memory();
+  return {ExitCode::missing,
+          {.what = "out of memory",
+           .why = limits,
+           .remedy = limits.empty()
+                         ? "use fewer ranks per host or a smaller model"
+                         : "raise the limit, or use fewer ranks per host or a smaller model"}};
+}
+
+Error error_in_flight() {
+  const auto defect = [](const std::string& why) {
+    return Error(ExitCode::internal, {.what = "unexpected exception",
+                                      .why = why,
+                                      .remedy = "this is a defect of ptb_dist, please report it"});
+  };
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::bad_alloc&) {
+    return out_of_memory();
+  } catch (const fs::filesystem_error& error) {  // a system_error, too
+    return defect(error.what());
+  } catch (const std::system_error& error) {
+    // std::thread and std::async throw no other.
+    if (error.code() == std::errc::resource_unavailable_try_again) {
+      return too_many_threads("cannot start a thread", error.code().value());
+    }
+    return defect(error.what());
+  } catch (const std::exception& error) {
+    return defect(error.what());
+  } catch (...) {
+    return defect("");
+  }
+}
+
+void require_threads(int count, const std::string& what) {
+  std::latch is_over(1);
+  std::vector<std::jthread> threads;
+  int failure = 0;
+  try {
+    for (int i = 0; i < count; ++i) threads.emplace_back([&is_over] { is_over.wait(); });
+  } catch (const std::system_error& error) {
+    failure = error.code().value();
+  } catch (const std::bad_alloc&) {
+    failure = ENOMEM;
+  }
+  is_over.count_down();
+  threads.clear();
+  if (failure != 0) throw too_many_threads(fmt::format("{} cannot be started", what), failure);
+}
+
+void require_room_for_mpi(bool starts_daemon) {
+  require_files(kFilesOfMpi);
+  require_threads(kThreadsOfMpi + (starts_daemon ? kThreadsOfDaemon : 0), "MPI");
+  if (limits_of_memory().empty()) return;
+  void* const room = ::mmap(nullptr, kMemoryOfMpi, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) throw no_memory_for_mpi();
+  ::munmap(room, kMemoryOfMpi);
+}
+
+}  // namespace ptb
