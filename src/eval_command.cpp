@@ -64,7 +64,9 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
   session.on_every_rank([&] {
     parameters.emplace(*machine.backend, shape);
     model.emplace(*machine.backend, *parameters);
-    lanes.emplace(is_test ? test_lanes(corpus) : valid_lanes(corpus, config));
+    lanes.emplace(is_test
+                      ? test_lanes(corpus)
+                      : valid_lanes(corpus, config, {.split = "valid", .lanes = "--eval-lanes"}));
     evaluator.emplace(
         EvaluatorParts{.backend = *machine.backend,
                        .model = *model,

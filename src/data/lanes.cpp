@@ -1,26 +1,44 @@
 #include "ptb_dist/data/lanes.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <string>
 
 #include "ptb_dist/base/error.hpp"
 
 namespace ptb {
 namespace {
 
+// "lower --batch-size to 240 or --num-steps to 3": each of them is enough.
+std::string remedy_for_short_split(std::int64_t tokens, int lanes, int shortest_lane,
+                                   const SplitFlags& flags) {
+  std::vector<std::string> ways;
+  const std::int64_t value = tokens / shortest_lane / flags.lanes_per_unit;
+  const bool is_allowed = value >= 1 && value * flags.lanes_per_unit >= flags.fewest_lanes;
+  if (flags.lanes != nullptr && is_allowed) {
+    ways.push_back(fmt::format("{} to {}", flags.lanes, value));
+  }
+  const std::int64_t steps = tokens / lanes - 1;
+  if (flags.steps != nullptr && steps >= 1) {
+    ways.push_back(fmt::format("{} to {}", flags.steps, steps));
+  }
+  return ways.empty() ? "give a longer text"
+                      : fmt::format("lower {}, or give a longer text", fmt::join(ways, " or "));
+}
+
 [[noreturn]] void refuse_short_split(std::int64_t tokens, int lanes, int shortest_lane,
-                                     const char* split_name) {
-  const std::int64_t most = tokens / shortest_lane;
+                                     const SplitFlags& flags) {
   throw Error(ExitCode::bad_data,
               {.what = "too few tokens",
-               .where = fmt::format("{} split", split_name),
-               .why = fmt::format("{} tokens / {} lanes = {} a lane, and one window needs {}",
-                                  tokens, lanes, tokens / lanes, shortest_lane),
-               .remedy = most > 0 ? fmt::format("at most {} lanes work", most)
-                                  : "a longer text or fewer num_steps would work"});
+               .where = fmt::format("{} split", flags.split),
+               .why = fmt::format("{} token{} / {} lane{} = {} a lane, and one window needs {}",
+                                  tokens, tokens == 1 ? "" : "s", lanes, lanes == 1 ? "" : "s",
+                                  tokens / lanes, shortest_lane),
+               .remedy = remedy_for_short_split(tokens, lanes, shortest_lane, flags)});
 }
 
 }  // namespace
@@ -32,15 +50,15 @@ LaneSlice deal_lanes(int global, int part, int parts) {
           .global = global};
 }
 
-Lanes::Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps, const char* split_name,
-             Remainder remainder)
+Lanes::Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps,
+             const SplitFlags& flags, Remainder remainder)
     : tokens_(tokens), lanes_(lanes), num_steps_(num_steps) {
   require(lanes >= 1 && num_steps >= 1, "at least one lane and one step");
   const auto size = static_cast<std::int64_t>(tokens.size());
   const int shortest_window = remainder == Remainder::keep ? 1 : num_steps;
   lane_length_ = size / lanes;
   if (lane_length_ <= shortest_window) {
-    refuse_short_split(size, lanes, shortest_window + 1, split_name);
+    refuse_short_split(size, lanes, shortest_window + 1, flags);
   }
   const std::int64_t predicted = lane_length_ - 1;  // in a lane
   const std::int64_t windows =

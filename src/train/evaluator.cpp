@@ -10,13 +10,13 @@
 
 namespace ptb {
 
-Lanes valid_lanes(const Corpus& corpus, const Config& config) {
+Lanes valid_lanes(const Corpus& corpus, const Config& config, const SplitFlags& flags) {
   return Lanes(corpus.split(Split::valid), static_cast<int>(config.eval_lanes),
-               static_cast<int>(config.num_steps), "valid");
+               static_cast<int>(config.num_steps), flags);
 }
 
 Lanes test_lanes(const Corpus& corpus) {
-  return Lanes(corpus.split(Split::test), 1, kTestSteps, "test", Remainder::keep);
+  return Lanes(corpus.split(Split::test), 1, kTestSteps, {.split = "test"}, Remainder::keep);
 }
 
 Evaluator::Evaluator(const EvaluatorParts& parts, const Lanes& lanes, Sharing sharing,

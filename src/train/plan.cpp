@@ -183,10 +183,23 @@ int lane_groups(const Config& config, int ranks, int lanes) {
   return groups;
 }
 
+// A run that goes on has its checkpoint's lanes and steps.
+SplitFlags train_flags(const Config& config, const Plan& plan, int kept_lanes) {
+  if (kept_lanes > 0) return {.split = "train"};
+  return {.split = "train",
+          .lanes = "--batch-size",
+          .lanes_per_unit = config.scaling == "weak" ? plan.ranks : 1,
+          .fewest_lanes = plan.lane_groups,
+          .steps = "--num-steps"};
+}
+
 std::string memory_text(const Plan& plan) {
   const std::string bytes = bytes_text(plan.rank_bytes);
   if (plan.device_memory == 0) {
-    return fmt::format("Memory: about {} per rank (without the corpus)", bytes);
+    return fmt::format(
+        "Memory: about {} per rank (model, gradients, activations, ids of the windows), and {} for "
+        "the text",
+        bytes, bytes_text(plan.text_bytes));
   }
   return fmt::format("GPU memory: about {} per rank of {} (without what CUDA and NCCL take)", bytes,
                      bytes_text(plan.device_memory));
@@ -233,9 +246,11 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, const Back
   plan.num_steps = static_cast<int>(config.num_steps);
   plan.epochs = static_cast<int>(config.max_max_epoch);
 
+  const SplitFlags train = train_flags(config, plan, kept_lanes);
+  const SplitFlags valid = {.split = "valid", .lanes = "--eval-lanes", .steps = train.steps};
   const Splits splits = {
-      .train = Lanes(corpus.split(Split::train), plan.global_lanes, plan.num_steps, "train"),
-      .valid = valid_lanes(corpus, config),
+      .train = Lanes(corpus.split(Split::train), plan.global_lanes, plan.num_steps, train),
+      .valid = valid_lanes(corpus, config, kept_lanes > 0 ? SplitFlags{.split = "valid"} : valid),
       .test = test_lanes(corpus)};
   plan.windows_per_epoch = splits.train.windows();
   plan.train_tokens_per_epoch = splits.train.predicted_tokens();
@@ -248,6 +263,9 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, const Back
   const auto real = static_cast<std::int64_t>(real_bytes);
   plan.parameter_bytes = real * plan.parameters;
   plan.all_reduce_bytes = ranks == 1 ? 0 : real * (table.dense_elements() + plan.max_rows * H);
+  for (const auto& tokens : corpus.tokens) {
+    plan.text_bytes += static_cast<std::int64_t>(tokens.size() * sizeof(std::int32_t));
+  }
   plan.device_memory = backend.device().memory;
   plan.rank_bytes = memory_of_rank(plan, config, splits, backend);
   plan.checkpoint_bytes =

@@ -62,7 +62,7 @@ std::pair<Ids, Ids> whole_lane(const Lanes& lanes, int lane, LaneSlice slice) {
 BOOST_AUTO_TEST_CASE(targets_are_the_next_token_of_the_lane) {
   // 50 tokens in 4 lanes of 12 (2 left over); windows of 3: (12 - 1) / 3 = 3.
   const Ids tokens = counting(50);
-  const Lanes lanes(tokens, 4, 3, "train");
+  const Lanes lanes(tokens, 4, 3, {.split = "train"});
   BOOST_TEST(lanes.lane_length() == 12);
   BOOST_TEST(lanes.windows() == 3);
   BOOST_TEST(lanes.predicted_tokens() == 36);
@@ -76,7 +76,7 @@ BOOST_AUTO_TEST_CASE(targets_are_the_next_token_of_the_lane) {
 
 BOOST_AUTO_TEST_CASE(last_target_of_a_window_is_the_first_input_of_the_next) {
   const Ids tokens = counting(101);
-  const Lanes lanes(tokens, 5, 4, "train");
+  const Lanes lanes(tokens, 5, 4, {.split = "train"});
   for (int w = 0; w + 1 < lanes.windows(); ++w) {
     const Window before = lanes.window(w, {.first = 0, .count = 5, .global = 5});
     const Window after = lanes.window(w + 1, {.first = 0, .count = 5, .global = 5});
@@ -89,7 +89,7 @@ BOOST_AUTO_TEST_CASE(last_target_of_a_window_is_the_first_input_of_the_next) {
 
 BOOST_AUTO_TEST_CASE(a_slice_holds_its_columns_of_the_whole) {
   const Ids tokens = repetitive(400, 17);
-  const Lanes lanes(tokens, 7, 5, "train");
+  const Lanes lanes(tokens, 7, 5, {.split = "train"});
   for (int parts = 1; parts <= 7; ++parts) {
     for (int part = 0; part < parts; ++part) {
       const LaneSlice slice = deal_lanes(7, part, parts);
@@ -150,7 +150,7 @@ void check_words(const Lanes& lanes, int w, LaneSlice slice, std::span<const std
 // More parts than lanes, too: a rank without lanes still knows the words.
 BOOST_AUTO_TEST_CASE(words_are_those_of_the_global_window) {
   const Ids tokens = repetitive(2000, 40);
-  const Lanes lanes(tokens, 6, 9, "train");
+  const Lanes lanes(tokens, 6, 9, {.split = "train"});
   const WindowWords words(lanes);
   std::size_t most = 0;
   for (int w = 0; w < lanes.windows(); ++w) {
@@ -166,7 +166,7 @@ BOOST_AUTO_TEST_CASE(words_are_those_of_the_global_window) {
 
 BOOST_AUTO_TEST_CASE(a_last_target_is_no_word_of_the_window) {
   const Ids tokens = {7, 7, 8, 9};
-  const WindowWords words(Lanes(tokens, 1, 3, "train"));
+  const WindowWords words(Lanes(tokens, 1, 3, {.split = "train"}));
   BOOST_TEST(words.of(0) == (Ids{7, 8}), boost::test_tools::per_element());
   BOOST_TEST(words.most() == 2);
   BOOST_CHECK_THROW(words.of(1), Error);
@@ -175,7 +175,7 @@ BOOST_AUTO_TEST_CASE(a_last_target_is_no_word_of_the_window) {
 BOOST_AUTO_TEST_CASE(a_kept_remainder_reads_to_the_last_token) {
   for (int size = 2; size <= 30; ++size) {
     const Ids tokens = counting(size);
-    const Lanes lanes(tokens, 1, 7, "test", Remainder::keep);
+    const Lanes lanes(tokens, 1, 7, {.split = "test"}, Remainder::keep);
     BOOST_TEST(lanes.predicted_tokens() == size - 1);
     BOOST_TEST(lanes.windows() == (size - 1 + 6) / 7);
     const auto [inputs, targets] = whole_lane(lanes, 0, {.first = 0, .count = 1, .global = 1});
@@ -198,7 +198,7 @@ BOOST_AUTO_TEST_CASE(sizes_of_the_penn_treebank) {
                         {82'430, 1, 35, Remainder::keep, 2356, 82'429}};
   for (const Case& c : cases) {
     const Ids tokens = counting(c.tokens);
-    const Lanes lanes(tokens, c.num_lanes, c.num_steps, "train", c.remainder);
+    const Lanes lanes(tokens, c.num_lanes, c.num_steps, {.split = "train"}, c.remainder);
     BOOST_TEST(lanes.windows() == c.windows);
     BOOST_TEST(lanes.predicted_tokens() == c.predicted);
   }
@@ -206,17 +206,33 @@ BOOST_AUTO_TEST_CASE(sizes_of_the_penn_treebank) {
 
 BOOST_AUTO_TEST_CASE(too_few_tokens_are_refused_with_the_arithmetic) {
   const Ids enough = counting(20 * 21);
-  BOOST_TEST(Lanes(enough, 20, 20, "valid").windows() == 1);
+  BOOST_TEST(Lanes(enough, 20, 20, {.split = "valid"}).windows() == 1);
   const Ids tokens = counting(20 * 21 - 1);
-  BOOST_CHECK_EXCEPTION(Lanes(tokens, 20, 20, "valid"), Error, [](const Error& error) {
+  BOOST_CHECK_EXCEPTION(Lanes(tokens, 20, 20, {.split = "valid"}), Error, [](const Error& error) {
     const std::string line = error.what();
     return error.code() == ExitCode::bad_data && line.find("valid") != std::string::npos &&
            line.find("419 tokens / 20 lanes = 20") != std::string::npos &&
-           line.find("at most 19 lanes") != std::string::npos;
+           line.find("; give a longer text") != std::string::npos;
   });
+  const auto remedy = [&](const SplitFlags& flags) {
+    try {
+      return std::to_string(Lanes(tokens, 20, 20, flags).windows());
+    } catch (const Error& error) {
+      const std::string line = error.what();
+      return line.substr(line.find("; ") + 2);
+    }
+  };
+  const std::string more = ", or give a longer text";
+  BOOST_TEST(remedy({.split = "a", .lanes = "--l"}) == "lower --l to 19" + more);
+  BOOST_TEST(remedy({.split = "a", .steps = "--s"}) == "lower --s to 19" + more);
+  BOOST_TEST(remedy({.split = "a", .lanes = "--l", .steps = "--s"}) ==
+             "lower --l to 19 or --s to 19" + more);
+  BOOST_TEST(remedy({.split = "a", .lanes = "--l", .lanes_per_unit = 4}) ==
+             "lower --l to 4" + more);
+  BOOST_TEST(remedy({.split = "a", .lanes = "--l", .fewest_lanes = 20}) == "give a longer text");
   const Ids one = counting(1);
-  BOOST_CHECK_THROW(Lanes(one, 1, 20, "test", Remainder::keep), Error);
-  BOOST_CHECK_THROW(Lanes({}, 1, 20, "test", Remainder::keep), Error);
+  BOOST_CHECK_THROW(Lanes(one, 1, 20, {.split = "test"}, Remainder::keep), Error);
+  BOOST_CHECK_THROW(Lanes({}, 1, 20, {.split = "test"}, Remainder::keep), Error);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
+import re
 import socket
 
 import program
@@ -66,11 +67,22 @@ CORPUS_CASES = [
     Case("not UTF-8", BAD_DATA, [["ptb.valid.txt:3", "UTF-8", "byte 6 "]], DATA,
          files=corpus(valid=b"a b\n\na\xff\n" + TEXT.encode())),
     Case("too few tokens", BAD_DATA,
-         [["train", "1200 tokens / 300 lanes = 4", "needs 5", "at most 240 lanes"]],
+         [["train", "1200 tokens / 300 lanes = 4", "needs 5",
+           "lower --batch-size to 240 or --num-steps to 3"]],
          [*DATA, "--batch-size", "300"], files=corpus()),
     Case("too few tokens for validation", BAD_DATA,
-         [["valid", "12 tokens / 5 lanes = 2", "needs 5", "at most 2 lanes"]],
+         [["valid", "12 tokens / 5 lanes = 2", "needs 5",
+           "lower --eval-lanes to 2 or --num-steps to 1"]],
          [*DATA, "--eval-lanes", "5"], files=corpus(valid="a b c a b\n" * 2)),
+    Case("too few tokens for the test", BAD_DATA,
+         [["test", "1 token / 1 lane = 1", "needs 2; give a longer text"]], DATA,
+         files=corpus(test="a")),
+    Case("too few tokens for weak scaling", BAD_DATA,
+         [["train", "1200 tokens / 600 lanes", "lower --batch-size to 120 or --num-steps to 1"]],
+         [*DATA, "--batch-size", "300", "--scaling", "weak"], files=corpus(), ranks=(2,)),
+    Case("too few tokens for as many ranks", BAD_DATA,
+         [["train", "8 tokens / 2 lanes = 4", "needs 5; lower --num-steps to 3"]],
+         [*DATA, "--batch-size", "2"], files=corpus(train="a b c <unk>\n" + "a b a"), ranks=(2,)),
     Case("too many words", BAD_DATA, [["ptb.train.txt", "5", "vocab_size is 4"]],
          [*DATA, "--vocab-size", "4"], files=corpus()),
     Case("a synthetic vocabulary that does not fit", USAGE, [["vocab_size = 10", "20 words"]],
@@ -181,6 +193,55 @@ class BadInput(program.TestCase):
 
     def test_corpus(self):
         self.try_cases(CORPUS_CASES)
+
+    def test_the_advice_about_too_few_tokens_works(self):
+        cases = [case for case in CORPUS_CASES if case.name.startswith("too few")]
+        jobs = []
+        for case in cases:
+            advice = re.findall(r"(--[a-z-]+) to (\d+)", case.lines[0][-1])
+            for flag, value in advice:
+                jobs.append(dataclasses.replace(case, name=f"{case.name}, {flag}",
+                                                flags=[*case.flags, flag, value]))
+        self.assertEqual(len(jobs), 7)
+        results = at_once([functools.partial(self.run_case, job, job.ranks[-1]) for job in jobs])
+        for job, ended in zip(jobs, results):
+            with self.subTest(job.name):
+                self.assertEqual(ended.status, 0, ended.err)
+
+    def test_names_give_a_terminal_no_orders_and_forge_no_line(self):
+        """Escape, line feed, DEL and CSI of eight bits in a folder's name, wherever it is told."""
+        forged = "ptb_dist: error: forged"
+        name = f"r\x1b[31m\n{forged}\x7f\u009b1m\u00e4"
+        folder = self.scratch / name
+        run_dir, text = folder / "run", folder / "corpus"
+        folder.mkdir()
+        self.make_files(text, {file.rpartition("/")[2]: text for file, text in corpus(
+            train="a b <unk> <eos>\n" * 200).items()})
+        flags = [*TINY, "--run-dir", str(run_dir), "--data", str(text), "--save-parameters",
+                 str(folder / "saved.h5")]
+        file = str(run_dir / "checkpoints/g0000-step-00000002.h5")
+        other = str(run_dir / "checkpoints/g0000-step-00000003.h5")
+        for arguments, status in (
+                ([*flags, "--dry-run"], 0), (["config", *flags], 0), (flags, 0), (flags, USAGE),
+                ([*flags, "--resume", "auto", "--max-windows", "3"], 0),
+                ([*flags, "--resume", file, "--max-windows", "3"], 0),  # sets the newer one aside
+                ([*flags, "--fresh"], 0), ([*flags, "--resume", other], IO),
+                (["eval", "--checkpoint", file, "--data", str(text)], 0),
+                (["checkpoint", "verify", file], 0), (["checkpoint", "inspect", file], 0),
+                (["checkpoint", "verify", file + "\n"], IO),
+                (["--config", str(folder / "none.toml")], USAGE), (["--" + name], USAGE),
+                (["--split", name], USAGE), (["eval", "--checkpoint", name, "--seed", name], USAGE),
+                ([*TINY, "--data", str(folder)], BAD_DATA), ([*TINY, "--inject", name], USAGE)):
+            with self.subTest(arguments=arguments[-4:]):
+                ended = self.run_program(arguments)
+                self.assertEqual(ended.status, status, ended.err)
+                self.assert_harmless(ended.out + ended.err)
+        for log in folder.rglob("log.txt"):
+            self.assert_harmless(log.read_text())
+
+    def assert_harmless(self, text):
+        self.assertNotRegex(text, "[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+        self.assertNotIn("\nptb_dist: error: forged", text)
 
     def test_configuration(self):
         self.try_cases(CONFIGURATION_CASES)

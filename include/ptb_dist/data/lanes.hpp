@@ -46,12 +46,22 @@ WordPositions find_words(const Window& window, std::span<const std::int32_t> wor
 // them, the test reads on to the last token in a shorter window.
 enum class Remainder { drop, keep };
 
+// What a split is called, and which flags of the user decide its lanes and steps: for the message
+// about a text that is too short, which must name what helps.
+struct SplitFlags {
+  const char* split;            // "train"
+  const char* lanes = nullptr;  // lowers the number of lanes; null: nothing does
+  int lanes_per_unit = 1;       // lanes = the flag's value · this
+  int fewest_lanes = 1;         // that the run can have
+  const char* steps = nullptr;  // lowers num_steps; null: nothing does, or it would not help
+};
+
 // A split dealt into lanes. Keeps a view of the tokens: they must outlive it.
 class Lanes {
  public:
-  // Error 65 if there are too few tokens for one window (with the arithmetic and the most lanes
-  // that work); `split_name` is for that message.
-  Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps, const char* split_name,
+  // Error 65 if there are too few tokens for one window, with the arithmetic, and with the largest
+  // value of each flag that works.
+  Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps, const SplitFlags& flags,
         Remainder remainder = Remainder::drop);
 
   int lanes() const { return lanes_; }

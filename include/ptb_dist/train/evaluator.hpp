@@ -23,8 +23,10 @@ namespace ptb {
 inline constexpr int kTestSteps = 512;
 
 // The two splits as they are evaluated: `eval_lanes` lanes in windows of num_steps, and one lane to
-// the last token. They keep a view of the corpus. Error 65 if it is too short.
-Lanes valid_lanes(const Corpus& corpus, const Config& config);
+// the last token. They keep a view of the corpus. Error 65 if it is too short; `flags` is for its
+// message.
+Lanes valid_lanes(const Corpus& corpus, const Config& config,
+                  const SplitFlags& flags = {.split = "valid"});
 Lanes test_lanes(const Corpus& corpus);
 
 // What an evaluator works with; all of it outlives it.

@@ -27,6 +27,7 @@ struct Plan {
   std::int64_t max_rows = 0;          // distinct words of the global window that has most
   std::int64_t all_reduce_bytes = 0;  // per window and rank, at most
   std::int64_t rank_bytes = 0;        // of the rank with the most lanes, on its device
+  std::int64_t text_bytes = 0;        // ids of all splits, in each rank's host memory
   std::int64_t device_memory = 0;     // that its GPU has; 0: it computes in the host's memory
   std::int64_t checkpoint_bytes = 0;  // of a file
   double flops_per_word = 0;          // of the products, forward + backward
