@@ -8,6 +8,7 @@
 #include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/train/evaluator.hpp"
+#include "ptb_dist/train/header.hpp"
 #include "ptb_dist/train/restart.hpp"
 #include "ptb_dist/train/setup.hpp"
 
@@ -52,9 +53,11 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
 
   // 2. The machine, the text, the model.
   const Machine machine = make_machine(session, config, factories);
-  const Corpus corpus =
-      agreed_corpus(session, config, "give the corpus that it was trained on with --data");
-  session.on_root([&] { check_vocabulary(*file, corpus.words, corpus.source); });
+  const Corpus corpus = agreed_corpus(session, config, ExcessWords::keep);
+  session.on_root([&] {
+    check_vocabulary(*file, corpus.words, corpus.source);
+    for (const std::string& text : corpus_warnings(corpus)) print_line("warning: " + text);
+  });
   const ModelShape shape = shape_of(config);
   const bool is_test = line.split == "test";
   std::optional<Parameters> parameters;

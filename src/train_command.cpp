@@ -249,8 +249,11 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   Backend& backend = *machine.backend;
 
   // 2. The text, the checkpoint to go on from, and what follows from all of this.
-  const Corpus corpus = agreed_corpus(session, config);
+  const bool is_compared = !line.resume.empty() || !config.init_from.empty();
+  const Corpus corpus =
+      agreed_corpus(session, config, is_compared ? ExcessWords::keep : ExcessWords::refuse);
   Start start = find_start(session, line, machine, corpus);
+  session.on_root([&] { check_words_fit(corpus, config); });
   Plan plan;
   session.on_every_rank([&] {
     plan = make_plan(config, corpus, session.size(), backend,
@@ -264,6 +267,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
         fmt::format("{}, all-reduce: {}", backend.description(), machine.communicator->name()));
     header.insert(header.begin() + 1, machine.seats.begin(), machine.seats.end());
     warnings = machine.warnings;
+    for (std::string& text : corpus_warnings(corpus)) warnings.push_back(std::move(text));
     for (std::string& text : plan.warnings(config, machine.ranks_on_a_gpu)) {
       warnings.push_back(std::move(text));
     }

@@ -17,8 +17,6 @@
 namespace ptb {
 namespace {
 
-// A vocabulary that is too large is counted this far, so that the message can tell its size.
-constexpr std::size_t kMaxCountedWords = 1'000'000;
 constexpr std::size_t kMaxVocabularyBytes = std::size_t{128} << 20;
 
 using WordIndex = std::unordered_map<std::string, std::int32_t>;
@@ -38,40 +36,44 @@ struct TrainingText {
                                    .remedy = std::move(remedy)});
 }
 
-void check_vocabulary_size(const std::filesystem::path& path, std::size_t words, int vocab_size) {
-  if (words <= static_cast<std::size_t>(vocab_size)) return;
-  const bool is_exact = words <= kMaxCountedWords;
-  refuse_vocabulary(
-      path,
-      fmt::format("{} {} distinct words, vocab_size is {}", is_exact ? "it has" : "more than",
-                  is_exact ? words : words - 1, vocab_size),
-      is_exact ? fmt::format("set vocab_size to {}, or replace rare words by <unk>", words)
-               : "replace rare words by <unk>");
+std::filesystem::path path_of(const std::filesystem::path& folder, Split split) {
+  return folder / fmt::format("ptb.{}.txt", kSplitNames[static_cast<std::size_t>(split)]);
 }
 
-TrainingText read_training_text(const std::filesystem::path& path, int vocab_size) {
+// What the tokenizer has seen of marks at the ends of lines.
+void note_marks(const Tokenizer& tokens, Split split, Corpus& corpus) {
+  corpus.marked_lines[static_cast<std::size_t>(split)] = tokens.marked_lines();
+  if (corpus.end_mark.empty()) corpus.end_mark = tokens.end_mark();
+}
+
+TrainingText read_training_text(const std::filesystem::path& folder, int vocab_size,
+                                Corpus& corpus) {
+  const std::filesystem::path path = path_of(folder, Split::train);
   const auto vocabulary_limit = static_cast<std::size_t>(vocab_size);
   TrainingText text;
   std::size_t vocabulary_bytes = 0;
-  for (Tokenizer tokens(path); tokens.next();) {
+  Tokenizer tokens(path);
+  while (tokens.next()) {
     const auto [entry, is_new] =
         text.index.try_emplace(tokens.word(), static_cast<std::int32_t>(text.index.size()));
     if (is_new) {
       text.counts.push_back(0);
       vocabulary_bytes += tokens.word().size();
       if (vocabulary_bytes > kMaxVocabularyBytes) {
-        refuse_vocabulary(path,
-                          fmt::format("its first {} distinct words take more than {} bytes",
-                                      text.index.size(), kMaxVocabularyBytes),
-                          "replace rare words by <unk>");
+        refuse_vocabulary(
+            path,
+            fmt::format("its first {} distinct words take more than {}", text.index.size(),
+                        bytes_text(std::int64_t{kMaxVocabularyBytes})),
+            "replace rare words by <unk>");
       }
-      if (text.index.size() > std::max(vocabulary_limit, kMaxCountedWords)) break;
+      if (text.index.size() > std::max(vocabulary_limit, std::size_t{kMaxCountedWords})) break;
     }
     ++text.counts[static_cast<std::size_t>(entry->second)];
     // Beyond the limit only the size of the vocabulary is still wanted.
     if (text.index.size() <= vocabulary_limit) text.tokens.push_back(entry->second);
   }
-  check_vocabulary_size(path, text.index.size(), vocab_size);
+  check_vocabulary_size(folder, text.index.size(), vocab_size);
+  note_marks(tokens, Split::train, corpus);
   return text;
 }
 
@@ -82,16 +84,16 @@ std::vector<std::string> words_of(const WordIndex& index) {
   return words;
 }
 
-// Appends the ids of a split's tokens to `ids`; the number of unknown words among them.
-std::int64_t read_ids(const std::filesystem::path& path, const WordIndex& ids_of_words,
-                      std::vector<std::int32_t>& ids) {
+void read_split(const std::filesystem::path& folder, Split split, const WordIndex& ids_of_words,
+                Corpus& corpus) {
+  const auto s = static_cast<std::size_t>(split);
   const auto unknown_word = ids_of_words.find(kUnknownWord);
-  std::int64_t unknown = 0;
-  for (Tokenizer tokens(path); tokens.next();) {
+  Tokenizer tokens(path_of(folder, split));
+  while (tokens.next()) {
     auto entry = ids_of_words.find(tokens.word());
     if (entry == ids_of_words.end()) {
       entry = unknown_word;
-      ++unknown;
+      ++corpus.unknown[s];
     }
     if (entry == ids_of_words.end()) {
       throw Error(ExitCode::bad_data,
@@ -101,9 +103,9 @@ std::int64_t read_ids(const std::filesystem::path& path, const WordIndex& ids_of
                                       escaped(tokens.word(), 60)),
                    .remedy = "replace rare words of the training split by <unk>"});
     }
-    ids.push_back(entry->second);
+    corpus.tokens[s].push_back(entry->second);
   }
-  return unknown;
+  note_marks(tokens, split, corpus);
 }
 
 void check_folder(const std::filesystem::path& folder) {
@@ -136,12 +138,21 @@ Vocabulary order_vocabulary(std::vector<std::string> words, std::span<const std:
   return result;
 }
 
+void check_vocabulary_size(const std::filesystem::path& folder, std::size_t words, int vocab_size) {
+  if (words <= static_cast<std::size_t>(vocab_size)) return;
+  const bool is_exact = words <= kMaxCountedWords;
+  refuse_vocabulary(
+      path_of(folder, Split::train),
+      fmt::format("{} {} distinct words, vocab_size is {}", is_exact ? "it has" : "more than",
+                  is_exact ? words : words - 1, vocab_size),
+      is_exact ? fmt::format("give --vocab-size {}, or replace rare words by <unk>", words)
+               : "replace rare words by <unk>");
+}
+
 Corpus read_corpus(const std::filesystem::path& folder, int vocab_size) {
   check_folder(folder);
-  const auto path = [&](Split split) {
-    return folder / fmt::format("ptb.{}.txt", kSplitNames[static_cast<std::size_t>(split)]);
-  };
-  TrainingText training = read_training_text(path(Split::train), vocab_size);
+  Corpus corpus;
+  TrainingText training = read_training_text(folder, vocab_size, corpus);
   Vocabulary vocabulary = order_vocabulary(words_of(training.index), training.counts);
   const auto new_id = [&](std::int32_t index) {
     return vocabulary.new_id[static_cast<std::size_t>(index)];
@@ -149,13 +160,11 @@ Corpus read_corpus(const std::filesystem::path& folder, int vocab_size) {
   for (std::int32_t& token : training.tokens) token = new_id(token);
   for (auto& [word, id] : training.index) id = new_id(id);
 
-  Corpus corpus;
   corpus.source = folder.string();
   corpus.words = std::move(vocabulary.words);
   corpus.tokens[0] = std::move(training.tokens);
   for (const Split split : {Split::valid, Split::test}) {
-    const auto s = static_cast<std::size_t>(split);
-    corpus.unknown[s] = read_ids(path(split), training.index, corpus.tokens[s]);
+    read_split(folder, split, training.index, corpus);
   }
   return corpus;
 }

@@ -19,9 +19,11 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -136,6 +138,21 @@ std::vector<std::string> source_words(int vocab_size) {
 }
 
 }  // namespace
+
+int least_synthetic_vocab(std::span<const std::string> words) {
+  int least = 0;
+  for (const std::string& word : words) {
+    int number = 1;  // of <unk>
+    const char* const end = word.data() + word.size();
+    if (word != kUnknownWord) {
+      if (word.size() < 2 || word[0] != 'w') return 0;
+      const auto read = std::from_chars(word.data() + 1, end, number);
+      if (read.ec != std::errc() || read.ptr != end || number < 2) return 0;
+    }
+    least = std::max(least, number);
+  }
+  return least;
+}
 
 Corpus synthetic_corpus(std::int64_t train_tokens, int vocab_size) {
   require(train_tokens >= 100 && vocab_size >= 1, "train_tokens >= 100 and vocab_size >= 1");

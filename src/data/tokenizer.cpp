@@ -42,6 +42,15 @@ bool is_space(char byte) {
   return byte == ' ' || (byte >= '\t' && byte <= '\r');  // tab, LF, VT, FF, CR
 }
 
+// The mark that the word is, with which other tools end a sentence; empty if it is none.
+std::string_view mark_of(std::string_view word) {
+  if (!word.starts_with('<') || !word.ends_with('>')) return {};
+  for (const std::string_view mark : {"<eos>", "<EOS>", "</s>", "</S>", "<|endoftext|>"}) {
+    if (word == mark) return mark;
+  }
+  return {};
+}
+
 }  // namespace
 
 Tokenizer::Tokenizer(const std::filesystem::path& path)
@@ -53,11 +62,14 @@ Tokenizer::Tokenizer(const std::filesystem::path& path)
 }
 
 bool Tokenizer::next() {
-  word_.clear();
+  std::string_view mark{};
   if (std::exchange(ended_line_, false)) {
     ++line_;
     line_begin_ = offset_;
+  } else {
+    mark = mark_of(word_);
   }
+  word_.clear();
   while (has_text()) {
     const std::string_view c = character();
     check_lengths(c);
@@ -67,6 +79,7 @@ bool Tokenizer::next() {
     offset_ += std::ssize(c);
     if (c[0] == '\n') {
       ended_line_ = true;
+      if (!mark.empty() && ++marked_lines_ == 1) end_mark_ = mark;
       word_ = kEndOfSentence;
       return emit();
     }

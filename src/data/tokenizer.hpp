@@ -40,6 +40,10 @@ class Tokenizer {
   const std::string& word() const { return word_; }
   // "path:line" of the token, for messages.
   std::string place() const;
+  // Lines so far that ended in a mark of other tools, <eos> or </s>, before their line feed; the
+  // first such mark.
+  std::int64_t marked_lines() const { return marked_lines_; }
+  const std::string& end_mark() const { return end_mark_; }
 
  private:
   bool has_text();
@@ -59,6 +63,8 @@ class Tokenizer {
   bool has_words_ = false;
   bool ended_line_ = false;  // the token is the <eos> that ended the line before line_
   std::string word_{};
+  std::int64_t marked_lines_ = 0;
+  std::string end_mark_{};
 };
 
 }  // namespace ptb

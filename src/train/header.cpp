@@ -1,6 +1,7 @@
 #include "ptb_dist/train/header.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -68,6 +69,19 @@ std::vector<std::string> header_lines(const ResolvedConfig& config, const Corpus
   add_corpus(lines, corpus, config.values);
   for (std::string& text : plan.lines(config.values)) lines.push_back(std::move(text));
   return lines;
+}
+
+std::vector<std::string> corpus_warnings(const Corpus& corpus) {
+  std::vector<std::string> counts;
+  for (std::size_t s = 0; s < corpus.marked_lines.size(); ++s) {
+    if (corpus.marked_lines[s] == 0) continue;
+    counts.push_back(fmt::format("{} of {}", corpus.marked_lines[s], kSplitNames[s]));
+  }
+  if (counts.empty()) return {};
+  return {fmt::format(
+      "lines of the text end in \"{}\" ({}), and each line feed becomes <eos> as well, so the end "
+      "of a sentence counts twice and perplexities are too low; remove that word from the files",
+      corpus.end_mark, fmt::join(counts, ", "))};
 }
 
 }  // namespace ptb

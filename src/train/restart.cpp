@@ -58,6 +58,28 @@ std::vector<std::string> changed_keys(const CheckpointFile& file, const CommandL
   return changed;
 }
 
+// How to give the corpus of a checkpoint. The sizes of a synthetic one are not in it, but its text
+// can be made again and compared.
+std::string remedy_for_corpus(const CheckpointFile& file) {
+  const CorpusIdentity& then = file.info().corpus;
+  const int least = least_synthetic_vocab(then.words);
+  if (least == 0) return "give the corpus that it was trained on with --data";
+  const std::int64_t tokens = then.tokens[0];
+  const auto vocab_size = static_cast<int>(file.info().config.vocab_size);
+  for (const int words : {static_cast<int>(Config{}.synthetic_vocab), vocab_size, least}) {
+    if (words < least || tokens < 100) continue;
+    if (identity_of(synthetic_corpus(tokens, words)) != then) continue;
+    return fmt::format(
+        "it is of the synthetic corpus: give --data synthetic --synthetic-tokens {} "
+        "--synthetic-vocab {}",
+        tokens, words);
+  }
+  return fmt::format(
+      "it seems to be of a synthetic corpus: give --data synthetic --synthetic-tokens {} and the "
+      "--synthetic-vocab of that run, {} or more",
+      tokens, least);
+}
+
 Error other_corpus(const CheckpointFile& file, const std::string& why, const std::string& remedy) {
   return {ExitCode::bad_data,
           {.what = "the checkpoint is of another corpus",
@@ -78,7 +100,7 @@ void check_corpus(const CheckpointFile& file, const RunIdentity& run, const Comm
         fmt::format("its {} text has {} tokens with digest {}, that of {} has {} with {}",
                     kSplitNames[s], then.tokens[s], then.digests[s], run.corpus_source,
                     now.tokens[s], now.digests[s]),
-        "give the corpus that it was trained on, or allow it with --override data");
+        remedy_for_corpus(file) + ", or allow it with --override data");
   }
 }
 
@@ -242,7 +264,7 @@ void check_vocabulary(const CheckpointFile& file, const std::vector<std::string>
   throw other_corpus(file,
                      fmt::format("word {} of its {} is {}, of the {} in {} it is {}", id,
                                  then.size(), word(then), now.size(), source, word(now)),
-                     "give the corpus that it was trained on with --data");
+                     remedy_for_corpus(file));
 }
 
 void check_resume_is_there(Session& session, const CommandLine& line) {

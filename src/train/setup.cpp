@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <span>
@@ -20,21 +21,13 @@ namespace fs = std::filesystem;
 constexpr const char* kSynthetic = "synthetic";
 
 // read_corpus, whose complaints know the folder but not who chose it.
-Corpus read_chosen_corpus(const CorpusPlace& chosen, const Config& config) {
+Corpus read_chosen_corpus(const CorpusPlace& chosen, int vocab_size) {
   try {
-    return read_corpus(chosen.place, static_cast<int>(config.vocab_size));
+    return read_corpus(chosen.place, vocab_size);
   } catch (const Error& error) {
     if (!chosen.is_from_environment) throw;
     throw Error(error.code(), Complaint{.what = "$PTB_DATA", .why = error.lines().front()});
   }
-}
-
-void check_words_fit(const Corpus& corpus, const Config& config, const std::string& remedy) {
-  if (std::ssize(corpus.words) <= config.vocab_size) return;
-  throw Error(ExitCode::usage, {.what = "the vocabulary does not fit",
-                                .where = fmt::format("vocab_size = {}", config.vocab_size),
-                                .why = fmt::format("the corpus has {} words", corpus.words.size()),
-                                .remedy = remedy});
 }
 
 // A checkpoint says more than its parameters: what they are worth nothing without.
@@ -92,20 +85,40 @@ CorpusPlace corpus_place(const Config& config) {
                .remedy = "run launch/get_ptb.sh, or give --data DIR or --data synthetic"});
 }
 
-Corpus agreed_corpus(Session& session, const Config& config, const std::string& if_too_many) {
+Corpus agreed_corpus(Session& session, const Config& config, ExcessWords excess) {
   Corpus corpus;
   session.on_root([&] {
     const CorpusPlace chosen = corpus_place(config);
+    const auto vocab_size = static_cast<int>(config.vocab_size);
+    const int most =
+        excess == ExcessWords::keep ? std::max(vocab_size, kMaxCountedWords) : vocab_size;
     corpus = chosen.place == kSynthetic ? synthetic_corpus(config.synthetic_tokens,
                                                            static_cast<int>(config.synthetic_vocab))
-                                        : read_chosen_corpus(chosen, config);
-    check_words_fit(corpus, config, if_too_many);
+                                        : read_chosen_corpus(chosen, most);
+    if (excess == ExcessWords::refuse) check_words_fit(corpus, config);
   });
   for (auto& tokens : corpus.tokens) broadcast_values(session, tokens);
   double bound = corpus.perplexity_bound.value_or(0);
   broadcast_value(session, bound);
   if (bound > 0) corpus.perplexity_bound = bound;
   return corpus;
+}
+
+void check_words_fit(const Corpus& corpus, const Config& config) {
+  if (std::ssize(corpus.words) <= config.vocab_size) return;
+  if (!config.init_from.empty() && looks_like_a_checkpoint(config.init_from)) {
+    check_is_of_this_model(CheckpointFile(config.init_from), config, corpus);
+  }
+  const bool is_synthetic = corpus.perplexity_bound.has_value();
+  if (!is_synthetic) {
+    check_vocabulary_size(corpus.source, corpus.words.size(), static_cast<int>(config.vocab_size));
+  }
+  throw Error(ExitCode::usage,
+              {.what = "the vocabulary does not fit",
+               .where = fmt::format("vocab_size = {}", config.vocab_size),
+               .why = fmt::format("the synthetic corpus has {} words", corpus.words.size()),
+               .remedy = fmt::format("give --vocab-size {} or --synthetic-vocab {}",
+                                     corpus.words.size(), config.vocab_size)});
 }
 
 ResolvedConfig repeatable(const ResolvedConfig& config) {

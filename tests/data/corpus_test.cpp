@@ -109,6 +109,34 @@ BOOST_AUTO_TEST_CASE(newlines_become_eos_and_white_space_is_ascii) {
                  .size() == 2u);
 }
 
+BOOST_AUTO_TEST_CASE(lines_that_end_in_a_mark_of_other_tools_are_counted_and_read_as_before) {
+  struct Row {
+    const char* train;
+    std::int64_t lines;
+    const char* mark;
+    std::int64_t tokens;
+  };
+  const Row rows[] = {
+      {"a <eos>\nb <eos> \t\r\n<eos>\nc\n", 3, "<eos>", 10},
+      {"a </s>\n\nb </s>\n<unk>\n", 2, "</s>", 9},
+      {"a <EOS>\nb <eos>\n<unk>\n", 2, "<EOS>", 8},
+      {"a <eos> b <eos> c <unk>\n", 0, "", 7},  // in the place of line feeds
+      {"a b <eos>", 0, "", 3},                  // no line feed follows
+      {"a <eos>\n", 1, "<eos>", 3},
+      {"<unk>\n<eosx>\n<s>\n", 0, "", 6},
+  };
+  for (const Row& row : rows) {
+    BOOST_TEST_CONTEXT(row.train) {
+      const Corpus corpus = TinyCorpus(row.train, "<eos>\n", row.train).read();
+      BOOST_TEST(corpus.marked_lines[0] == row.lines);
+      BOOST_TEST(corpus.marked_lines[1] == 1);
+      BOOST_TEST(corpus.marked_lines[2] == row.lines);
+      BOOST_TEST(corpus.end_mark == (row.lines > 0 ? row.mark : "<eos>"));
+      BOOST_TEST(std::ssize(corpus.tokens[0]) == row.tokens);
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(words_and_characters_may_lie_across_blocks) {
   // The reader takes 1 MiB at a time; a three-byte character is moved over that border.
   for (int shift = 0; shift < 5; ++shift) {
@@ -230,7 +258,7 @@ BOOST_AUTO_TEST_CASE(a_vocabulary_larger_than_vocab_size_is_refused) {
   const TinyCorpus files("a b c <unk>\n");
   BOOST_TEST(files.read(5).words.size() == 5u);
   BOOST_TEST(files.read(6).words.size() == 5u);
-  check_refused(files.folder(), {"5 distinct words", "vocab_size is 4", "vocab_size to 5"}, 4);
+  check_refused(files.folder(), {"5 distinct words", "vocab_size is 4", "--vocab-size 5"}, 4);
 
   std::string many;
   for (int i = 0; i < 1'000'100; ++i) many += fmt::format("{} ", i);

@@ -214,11 +214,31 @@ class BadRestart(program.TestCase):
                                   "synthetic", "--synthetic-vocab", "19"])
         self.assertEqual(ended.status, BAD_DATA)
         self.assertIn("of another corpus", ended.err)
-        ended = self.run_program(["eval", "--checkpoint", str(self.files[0]), "--data",
-                                  "synthetic"])
-        self.assertEqual(ended.status, USAGE)
-        self.assertIn("give the corpus that it was trained on with --data", ended.err)
-        self.assertNotIn("--vocab-size", ended.err)
+
+    def test_a_corpus_of_more_words_than_the_checkpoint_has(self):
+        """Told as another corpus, with the flags that are right: --vocab-size would be refused."""
+        words = " ".join(f"v{i}" for i in range(30))
+        (self.scratch / "corpus").mkdir()
+        for split in ("train", "valid", "test"):
+            (self.scratch / f"corpus/ptb.{split}.txt").write_text(f"{words} <unk>\n" * 30)
+        checkpoint = str(self.files[0].resolve())
+        flags = ["--data synthetic", "--synthetic-tokens 2000", "--synthetic-vocab 20"]
+        larger, text = ["--synthetic-vocab", "30"], ["--data", "corpus"]
+        for other in (larger, text):
+            for way in (["--resume", "auto"], ["--init-from", checkpoint, "--run-dir", "new"]):
+                with self.subTest(way=way, other=other):
+                    errors = self.refused(BAD_DATA, ["another corpus", *flags], *way, *other)
+                    self.assertNotIn("--vocab-size", errors[0])
+        evaluate = ["eval", "--checkpoint", checkpoint]
+        for other in (["--data", "synthetic"], text):
+            with self.subTest("eval", other=other):
+                ended = self.run_program([*evaluate, *other], cwd=self.scratch)
+                self.assertEqual(ended.status, BAD_DATA, ended.err)
+                for flag in flags:
+                    self.assertIn(flag, ended.err)
+                self.assertNotIn("--vocab-size", ended.err)
+        ended = self.run_program([*evaluate, *" ".join(flags).split()])  # the advice is right
+        self.assertEqual(ended.status, 0, ended.err)
 
 
 if __name__ == "__main__":

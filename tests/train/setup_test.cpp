@@ -72,6 +72,14 @@ BOOST_AUTO_TEST_CASE(a_flag_counts_before_the_environment_and_that_before_the_fo
   BOOST_TEST(corpus_place(Config{}).place == "data/ptb");
 }
 
+BOOST_AUTO_TEST_CASE(lines_that_end_twice_are_one_warning) {
+  BOOST_TEST(corpus_warnings(Corpus{}).empty());
+  const std::vector<std::string> warnings =
+      corpus_warnings({.marked_lines = {420, 0, 37}, .end_mark = "</s>"});
+  BOOST_TEST_REQUIRE(warnings.size() == 1);
+  BOOST_TEST(contains(warnings[0], "end in \"</s>\" (420 of train, 37 of test)"), warnings[0]);
+}
+
 BOOST_AUTO_TEST_CASE(no_corpus_at_all) {
   const Place place(nullptr);
   const Failure failure = failure_of([] { corpus_place(Config{}); });

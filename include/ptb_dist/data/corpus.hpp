@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@ struct Corpus {
   std::vector<std::string> words;  // vocabulary, by id; of a run's ranks only rank 0 has it
   std::array<std::vector<std::int32_t>, 3> tokens;  // ids, by Split
   std::array<std::int64_t, 3> unknown{};            // tokens replaced by <unk>, by Split
+  // Lines that end in a mark which other tools put there ("<eos>", "</s>"), by Split, and the first
+  // such mark: their line feed becomes <eos> as well, so they end twice.
+  std::array<std::int64_t, 3> marked_lines{};
+  std::string end_mark{};
   // exp(entropy rate), which no model can beat on average; only a synthetic source knows it.
   std::optional<double> perplexity_bound;
 
@@ -36,10 +41,20 @@ struct Corpus {
 // more words than vocab_size, and for unknown words when the training split has no <unk>.
 Corpus read_corpus(const std::filesystem::path& folder, int vocab_size);
 
+// A vocabulary that is too large is counted this far, so that the message can tell its size.
+inline constexpr int kMaxCountedWords = 1'000'000;
+
+// Error 65 unless the `words` distinct words of the training split in `folder` fit vocab_size.
+void check_vocabulary_size(const std::filesystem::path& folder, std::size_t words, int vocab_size);
+
 // A deterministic class-based bigram source with Zipf-distributed words, in the shape of PTB: with
 // the default arguments 10,000 words and splits of the same sizes. Its entropy rate is known in
 // closed form (src/data/synthetic.cpp). The same on every machine and rank count; it does not
 // depend on the run's seed. `train_tokens` >= 100; valid and test keep PTB's proportions to it.
 Corpus synthetic_corpus(std::int64_t train_tokens = 929'589, int vocab_size = 10'000);
+
+// The least vocab_size with which synthetic_corpus makes words like these; 0 if any of them is not
+// one of its words.
+int least_synthetic_vocab(std::span<const std::string> words);
 
 }  // namespace ptb

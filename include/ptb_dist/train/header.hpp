@@ -17,4 +17,7 @@ namespace ptb {
 std::vector<std::string> header_lines(const ResolvedConfig& config, const Corpus& corpus,
                                       const Plan& plan, const std::string& machine);
 
+// What the user should be warned of about the text: lines that end twice. Of rank 0's corpus.
+std::vector<std::string> corpus_warnings(const Corpus& corpus);
+
 }  // namespace ptb

@@ -26,10 +26,16 @@ struct CorpusPlace {
   bool is_from_environment = false;
 };
 CorpusPlace corpus_place(const Config& config);
-// The corpus of rank 0. The others have its tokens, and neither words nor source. `if_too_many` says
-// what to do about more words than vocab_size.
+// What becomes of a corpus with more words than vocab_size: it is refused, or kept for whoever has a
+// checkpoint to compare its words with, which tells more than their number.
+enum class ExcessWords { refuse, keep };
+// The corpus of rank 0, which alone decides on `excess`. The others have its tokens, and neither
+// words nor source. Error 2 (synthetic) or 65 for more words than vocab_size.
 Corpus agreed_corpus(Session& session, const Config& config,
-                     const std::string& if_too_many = "raise --vocab-size");
+                     ExcessWords excess = ExcessWords::refuse);
+// The same errors, for a corpus that was kept; if there are parameters to start from that are a
+// checkpoint's, its words are compared first. Of root alone.
+void check_words_fit(const Corpus& corpus, const Config& config);
 
 // The configuration as the run directory keeps it, which runs again anywhere: what the environment
 // or the working folder said is spelt out, and its own folder is not in it. Of this rank alone.
