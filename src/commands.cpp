@@ -15,6 +15,8 @@
 namespace ptb {
 namespace {
 
+constexpr int kThreadsOfFiles = 2;
+
 // Warnings of root, where `auto` took the CPU beside an NVIDIA driver. Error 69 where only some
 // ranks did: their replicas would not stay equal. Collective.
 std::vector<std::string> missed_gpus(Session& session, const Config& config,
@@ -41,8 +43,6 @@ std::vector<std::string> missed_gpus(Session& session, const Config& config,
 }
 
 }  // namespace
-
-constexpr int kThreadsOfFiles = 2;
 
 // A reader that has seen enough ("| head -1") is no error, a full disk is.
 void print_text(const std::string& text) {
