@@ -57,7 +57,8 @@ void print_line(const std::string& line) { print_text(one_line(line) + '\n'); }
 
 Machine make_machine(Session& session, const Config& config, const Factories& factories) {
   Machine machine;
-  machine.threads = threads_of_this_rank(session, config);
+  Threads threads = threads_of_this_rank(session, config);
+  machine.threads = threads.count;
   session.on_every_rank([&] {
     // OpenMP ends the process in its own words where it cannot start its threads. A save takes
     // a thread more, and reading a checkpoint a process.
@@ -75,6 +76,7 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
   session.on_root([&] {
     for (const Seat& seat : seats) machine.hosts.push_back(seat.host);
     machine.seats = lines_of(seats);
+    if (machine.backend->name() == "cpu") machine.warnings = std::move(threads.warnings);
     // They are of one model, which the backends' identity has.
     const std::vector<int> sharing = ranks_by_device(seats);
     if (sharing.empty()) return;

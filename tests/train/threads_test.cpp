@@ -2,8 +2,11 @@
 // quotas.
 #include "ptb_dist/train/threads.hpp"
 
+#include <sys/resource.h>
+
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <fstream>
 
 #include "io/scratch.hpp"
 
@@ -75,6 +78,46 @@ BOOST_AUTO_TEST_CASE(a_quota_is_for_all_ranks) {
   check({.allowed = {all, cpus(0, 0)}, .core_of = a_core_each, .quota = 100}, {15, 1});
 }
 
+BOOST_AUTO_TEST_CASE(as_many_threads_as_start) {
+  BOOST_TEST(startable_threads(1) == 1);
+  BOOST_TEST(startable_threads(20) == 20);
+  // Room in the address space for the stacks of a few more.
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit before{}, stack{};
+  BOOST_REQUIRE(getrlimit(RLIMIT_AS, &before) == 0 && getrlimit(RLIMIT_STACK, &stack) == 0);
+  if (stack.rlim_cur == RLIM_INFINITY) stack.rlim_cur = 2 << 20;  // what threads then have
+  rlimit limited = before;
+  limited.rlim_cur = pages * 4096 + 4 * stack.rlim_cur;
+  BOOST_REQUIRE(setrlimit(RLIMIT_AS, &limited) == 0);
+  const int started = startable_threads(1000);
+  BOOST_REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
+  BOOST_TEST(started > 1);
+  BOOST_TEST(started < 1000);
+}
+
+BOOST_AUTO_TEST_CASE(ranks_that_crowd_are_told) {
+  const auto told = [](const HostCpus& host, const std::vector<int>& of_ranks, const char* words) {
+    const std::string line = crowding(host, of_ranks, 8);
+    BOOST_TEST(line.find(words) != std::string::npos, line);
+  };
+  const CpuSet all = cpus(0, 7);
+  BOOST_TEST(crowding({.allowed = {all, all}, .core_of = a_core_each}, {4, 4}, 8) == "");
+  told({.allowed = {all, all}, .core_of = a_core_each}, {5, 4},
+       "2 ranks with 9 threads together share 8 cores");
+  told({.allowed = {all, all}, .core_of = a_core_each}, {5, 4}, "fewer ranks");
+  told({.allowed = {all}, .core_of = [](int cpu) { return cpu % 4; }}, {8},
+       "a rank has 8 threads on 4 cores");
+  // Bound: two of three to one core, though there are enough for all.
+  told({.allowed = {cpus(0, 0), cpus(0, 0), cpus(1, 7)}, .core_of = a_core_each}, {1, 1, 1},
+       "2 ranks with 2 threads together share 1 core:");
+  told({.allowed = {cpus(0, 0), cpus(0, 0), cpus(1, 7)}, .core_of = a_core_each}, {1, 1, 1},
+       "--bind-to none");
+  // One within the other: the second has cores beyond those of the first.
+  BOOST_TEST(crowding({.allowed = {cpus(0, 0), cpus(0, 3)}, .core_of = a_core_each}, {1, 3}, 8) ==
+             "");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(control_groups)
@@ -107,6 +150,17 @@ BOOST_AUTO_TEST_CASE(version_1_has_a_file_system_for_the_cpu) {
   put_deep(root / "cpu/job/cpu.cfs_period_us", "100000\n");
   BOOST_TEST(cpu_quota(groups, root.path()) == 1.5);
   BOOST_TEST(std::isinf(cpu_quota("4:cpuset:/job\n", root.path())));
+}
+
+BOOST_AUTO_TEST_CASE(threads_are_limited_by_groups_too) {
+  const Scratch root;
+  BOOST_TEST(std::isinf(thread_limit("0::/job\n", root.path())));
+  put_deep(root / "job/pids.max", "max\n");
+  BOOST_TEST(std::isinf(thread_limit("0::/job\n", root.path())));
+  put_deep(root / "pids.max", "70\n");
+  BOOST_TEST(thread_limit("0::/job\n", root.path()) == 70);
+  put_deep(root / "pids/job/pids.max", "50\n");
+  BOOST_TEST(thread_limit("8:pids:/job\n", root.path()) == 50);
 }
 
 BOOST_AUTO_TEST_CASE(a_container_may_not_see_its_path_of_the_host) {

@@ -30,8 +30,26 @@ int threads_of_rank(const HostCpus& host, int host_rank);
 // CPUs' worth of time that control groups grant; infinite where none limits it. `groups` is
 // /proc/self/cgroup, `root` where the file systems of versions 1 and 2 are mounted.
 double cpu_quota(const std::string& groups, const std::filesystem::path& root);
+// Threads that control groups allow to all of their processes; infinite where none limits them.
+double thread_limit(const std::string& groups, const std::filesystem::path& root);
 
-// config.threads, else threads_of_rank() of this host. Collective.
-int threads_of_this_rank(Session& session, const Config& config);
+// How many of `wanted` threads this process can have at the same time, itself included; at least 1.
+// Starts them and waits for their end. OpenMP's library would end the process at the first that it
+// cannot start.
+int startable_threads(int wanted);
+
+// Where ranks have more threads than cores, that and what to do about it, in one line; else empty.
+// `threads` by host rank; `cpus_of_host` tells whether the launcher left them fewer.
+std::string crowding(const HostCpus& host, const std::vector<int>& threads,
+                     std::size_t cpus_of_host);
+
+// How many threads this rank has, and what the log should say of that.
+struct Threads {
+  int count = 1;
+  std::vector<std::string> warnings{};  // on root, of all ranks
+};
+// config.threads, or Error 69 if the system does not let so many start; else threads_of_rank() of
+// this host, or as many of them as start. Collective.
+Threads threads_of_this_rank(Session& session, const Config& config);
 
 }  // namespace ptb

@@ -1,8 +1,12 @@
 // Dealing ranges to the threads of a rank.
 #pragma once
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cstdint>
+
+#include "backend/cpu/team.hpp"
 
 namespace ptb {
 
@@ -17,12 +21,16 @@ void parallel_for(int threads, std::int64_t n, std::int64_t grain, const Work& w
     return;
   }
   const std::int64_t grains = (n + grain - 1) / grain;
+  int given = 0;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int thread = 0; thread < threads; ++thread) {
+    if (thread == 0) given = omp_get_num_threads();
     const std::int64_t begin = grains * thread / threads * grain;
     const std::int64_t end = std::min(grains * (thread + 1) / threads * grain, n);
     if (begin < end) work(begin, end);
   }
+  // The blocks are all done then, but oneDNN's would not be.
+  if (given != threads) refuse_team(given, threads);
 }
 
 }  // namespace ptb

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "backend/cpu/team.hpp"
 #include "ptb_dist/base/error.hpp"
 
 namespace ptb {
@@ -80,6 +81,9 @@ struct Products::Implementation {
 
 Products::Products(int threads) : implementation_(std::make_unique<Implementation>()) {
   omp_set_num_threads(threads);
+  require_team(threads);
+  // Whatever ONEDNN_DEFAULT_FPMATH_MODE says: that would be another precision than the run's.
+  check(dnnl_set_default_fpmath_mode(dnnl_fpmath_mode_strict));
 }
 
 Products::~Products() = default;
@@ -153,10 +157,18 @@ std::string Products::description() {
     case dnnl::cpu_isa::avx2:
       isa = ", avx2";
       break;
+    case dnnl::cpu_isa::avx:
+      isa = ", avx";
+      break;
+    case dnnl::cpu_isa::sse41:
+      isa = ", sse41";
+      break;
     default:
       break;
   }
-  return fmt::format("oneDNN {}.{}.{}{}", v->major, v->minor, v->patch, isa);
+  const bool is_hinted = dnnl::get_cpu_isa_hints() != dnnl::cpu_isa_hints::no_hints;
+  return fmt::format("oneDNN {}.{}.{}{}{}", v->major, v->minor, v->patch, isa,
+                     is_hinted ? ", prefers ymm" : "");
 }
 
 }  // namespace ptb

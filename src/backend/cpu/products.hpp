@@ -24,7 +24,7 @@ struct MatrixView {
 
 class Products {
  public:
-  // `threads` of the calling process take part in each product.
+  // `threads` of the calling process take part in each product. Error 69 if OpenMP gives fewer.
   explicit Products(int threads);
   ~Products();
 
