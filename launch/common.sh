@@ -35,7 +35,8 @@ usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; }
 # so that one rank too many slows down all.
 cores() {
   local count cores_of_host quota period
-  count=$(nproc)
+  # nproc follows these two, which say nothing of the cores.
+  count=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
   cores_of_host=$(lscpu -p=core,socket 2>/dev/null | grep -v '^#' | sort -u | wc -l || true)
   if ((cores_of_host > 0 && cores_of_host < count)); then count=$cores_of_host; fi
   if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [[ $quota != max ]]; then

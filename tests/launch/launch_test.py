@@ -255,6 +255,15 @@ class Quickstart(ScratchTest):
 
 
 class Scripts(unittest.TestCase):
+    def test_cores_are_those_of_the_machine(self):
+        command = ["bash", "-c", 'set -euo pipefail; source "$0"; cores',
+                   PROJECT / "launch" / "common.sh"]
+        expected = run(*command)
+        self.assertRegex(expected[1], r"^[1-9]\d*\n$")
+        # nproc would answer with these numbers.
+        for settings in ({"OMP_NUM_THREADS": "1"}, {"OMP_THREAD_LIMIT": "1"}):
+            self.assertEqual(run(*command, **settings), expected, settings)
+
     @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not installed")
     def test_shellcheck_has_nothing_to_say(self):
         scripts = [*(PROJECT / "launch").glob("*.sh"), PROJECT / ".ci/run",
