@@ -36,8 +36,7 @@ HIDDEN_VARIABLES = ("PTB_DATA", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_
 
 
 def environment(changes=None):
-    defaults = dict(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                    OMP_WAIT_POLICY="passive")
+    defaults = dict(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     kept = {name: value for name, value in os.environ.items() if name not in HIDDEN_VARIABLES}
     return {**defaults, **kept, **(changes or {})}
 
