@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <iterator>
 #include <system_error>
 
 #include "ptb_dist/backend/choice.hpp"
@@ -42,6 +43,10 @@ std::vector<std::string> missed_gpus(Session& session, const Config& config,
   return warnings;
 }
 
+void append(std::vector<std::string>& to, std::vector<std::string> more) {
+  std::ranges::move(more, std::back_inserter(to));
+}
+
 }  // namespace
 
 // A reader that has seen enough ("| head -1") is no error, a full disk is.
@@ -76,13 +81,13 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
   session.on_root([&] {
     for (const Seat& seat : seats) machine.hosts.push_back(seat.host);
     machine.seats = lines_of(seats);
-    if (machine.backend->name() == "cpu") machine.warnings = std::move(threads.warnings);
+    if (machine.backend->name() == "cpu") append(machine.warnings, std::move(threads.warnings));
     // They are of one model, which the backends' identity has.
     const std::vector<int> sharing = ranks_by_device(seats);
     if (sharing.empty()) return;
     machine.peak_flops = static_cast<double>(sharing.size()) * machine.backend->device().peak_flops;
     machine.ranks_on_a_gpu = *std::ranges::max_element(sharing);
-    if (config.comm != "mpi") machine.warnings = require_own_devices(seats);
+    if (config.comm != "mpi") append(machine.warnings, require_own_devices(seats));
   });
   machine.communicator =
       factories.communicator(config.comm, session, *machine.backend,
