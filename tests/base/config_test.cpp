@@ -13,6 +13,7 @@
 
 #include "base/complaints.hpp"
 #include "ptb_dist/base/random.hpp"
+#include "support/requirements.hpp"
 
 namespace ptb {
 namespace {
@@ -335,11 +336,18 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_is_refused) {
   const std::string loop = (folder.path / "loop.toml").string();
   fs::create_symlink(loop, loop);
   BOOST_TEST(contains(refusal(loop), "symbolic links"));
-  if (geteuid() != 0) {  // root reads everything
-    const std::string locked = folder.write("locked.toml", "seed = 1");
-    fs::permissions(locked, fs::perms::none);
-    BOOST_TEST(contains(refusal(locked), "Permission denied"));
-  }
+}
+
+BOOST_AUTO_TEST_CASE(a_file_without_permission_is_refused,
+                     *boost::unit_test::precondition(test::needs_other_user)) {
+  const TemporaryFolder folder;
+  fs::permissions(folder.path, fs::perms::owner_all | fs::perms::others_all);
+  const std::string locked = folder.write("locked.toml", "seed = 1");
+  fs::permissions(locked, fs::perms::none);
+  const test::OtherUser user;
+  const auto lines = complaints_of([&locked] { resolve_config(locked, {}); });
+  BOOST_TEST_REQUIRE(lines.size() == 1);
+  BOOST_TEST(contains(lines[0], "Permission denied"));
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_file_means_the_defaults) {

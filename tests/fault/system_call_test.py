@@ -5,8 +5,8 @@ checkpoints are the old ones or the new ones, complete, and one line tells what 
     python3 system_call_test.py --program build/ptb_dist --driver build/save_driver [--every N]
                                 [unittest's arguments]
 
---every N takes each Nth fault. The last line has the number of faults. Needs strace, and leave to
-trace; without, it ends with 77, or fails where PTB_DIST_REQUIRE has strace.
+--every N takes each Nth fault. The last line has the number of faults. Needs the
+right strace (support/rights.py).
 """
 
 import argparse
@@ -26,9 +26,11 @@ import time
 from disturbed_save import (all_faults, calls_in, calls_of_save, fail, inject, kill, reason,
                             under_strace)
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "train"))
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS / "train"), str(TESTS / "support")]
 import program  # noqa: E402
 import resume_test  # noqa: E402
+import rights  # noqa: E402
 
 IO, KILLED = 74, 137
 HOST = os.uname().nodename
@@ -79,6 +81,7 @@ class Save(Injecting, program.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        rights.require("strace")
         cls.made = tempfile.TemporaryDirectory(prefix="ptb_dist_save_")
         cls.addClassCleanup(cls.made.cleanup)
         program.train(MODEL, cls.made.name, cls.program)
@@ -258,6 +261,7 @@ class WholeProgram(Injecting, resume_test.ResumeTestCase):
               (kill, "fsync"), (fail, "write", "EINTR")]
 
     def test_faults(self):
+        rights.require("strace")
         for make, *of in self.chosen(self.FAULTS):
             with self.fault(f"{make.__name__} {of} in rank 0"):
                 shutil.rmtree(self.scratch / "run", ignore_errors=True)
@@ -287,29 +291,12 @@ class WholeProgram(Injecting, resume_test.ResumeTestCase):
         self.assert_same_run(run_dir)
 
 
-def require_strace():
-    """Ends with 77 where nothing can be traced."""
-    try:
-        traced = subprocess.run(["strace", "-D", "-o", "/dev/null", "true"], text=True,
-                                capture_output=True, timeout=50)
-        failure = traced.stderr
-    except FileNotFoundError:
-        failure = "strace is not there"
-    if not failure:
-        return
-    if "strace" in os.environ.get("PTB_DIST_REQUIRE", "").split(","):
-        raise RuntimeError(f"PTB_DIST_REQUIRE has strace, but: {failure}")
-    print(f"skipped: {failure}")
-    sys.exit(program.SKIPPED)
-
-
 def main():
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--driver", type=lambda path: pathlib.Path(path).resolve(), required=True)
     parser.add_argument("--every", type=int, default=1)
 
     def begin(args):
-        require_strace()
         Save.driver, Injecting.every = args.driver, args.every
 
     def end():

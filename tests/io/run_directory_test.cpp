@@ -17,6 +17,7 @@
 #include "io/file.hpp"
 #include "io/scratch.hpp"
 #include "io/system_calls.hpp"
+#include "support/requirements.hpp"
 
 namespace fs = std::filesystem;
 using namespace ptb;
@@ -79,12 +80,6 @@ class Holder {
  private:
   pid_t process_ = 0;
 };
-
-boost::test_tools::assertion_result is_root(boost::unit_test::test_unit_id) {
-  boost::test_tools::assertion_result result(::geteuid() == 0);
-  result.message() << "only root can become another user";
-  return result;
-}
 
 }  // namespace
 
@@ -255,15 +250,18 @@ BOOST_AUTO_TEST_CASE(unusable_paths_are_explained) {
   BOOST_TEST(!fs::exists(scratch / "nowhere"));
 }
 
-BOOST_AUTO_TEST_CASE(missing_permission, *boost::unit_test::precondition(is_root)) {
+BOOST_AUTO_TEST_CASE(missing_permission, *boost::unit_test::precondition(needs_other_user)) {
   const Scratch scratch;
+  fs::permissions(scratch.path(), fs::perms::all);
   fs::create_directory(scratch / "closed");
+  fs::permissions(scratch / "closed", fs::perms::none);
   for (const char* name : {"closed", "closed/run"}) {
-    BOOST_TEST(code_in_child([&] {
-                 if (::setgid(65534) != 0 || ::setuid(65534) != 0) return;
-                 RunDirectory(scratch / name, "small", start).keep(some_config());
-               }) == 74);
+    const OtherUser user;
+    const Failure failure = failure_at(scratch / name, start);
+    BOOST_TEST(failure.code == 74, failure.line);
+    BOOST_TEST(failure.names("Permission denied"), failure.line);
   }
+  fs::permissions(scratch / "closed", fs::perms::owner_all);  // to be removed
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -5,8 +5,8 @@
 
 Packs the program of that build once, and once with the GPU suite, and runs both in another folder
 of this machine, and in a bare root: a folder that has only the unpacked bundles, a C library,
-/bin/sh, python3 for the suite, /proc and a /dev of its own, as a user who may do nothing. Only root
-can make one; for others those tests are skipped.
+/bin/sh, python3 for the suite, /proc and a /dev of its own, as a user who may do nothing
+(support/rights.py: bare_root).
 """
 
 import argparse
@@ -23,6 +23,9 @@ import unittest
 
 from launch_test import MISSING, PROJECT, USAGE, environment
 
+sys.path.insert(0, str(PROJECT / "tests/support"))
+import rights  # noqa: E402
+
 MAX_BYTES = 50_000_000
 TRAINING = ["--config", "test", "--data", "synthetic", "--synthetic-tokens", "5000",
             "--synthetic-vocab", "300", "--vocab-size", "300", "--threads", "1"]
@@ -34,26 +37,24 @@ C_LIBRARY = re.compile(r"(/\S*/(?:ld-linux\S*|lib(?:c|m|dl|rt|pthread|util|resol
 LIBRARY = re.compile(r"(?:=> |^\t)(/\S+)", re.M)
 CUDA_LIBRARY = re.compile(r"(lib(?:cudart|cublas|cublasLt|nccl)\.so\.\d+) => (/\S+)")
 
-NAMESPACES = ["--mount", "--pid", "--fork", "--kill-child"]
-# Into the bare root $1, which gets the CUDA libraries in $2 as /cuda and Python's modules in $3,
-# with the command behind them; in namespaces of its own. They are mounted because they have 600 MB.
+# Into the bare root that is the folder, which gets the CUDA libraries in $1 as /cuda and Python's
+# modules in $2, with the command behind them. They are mounted because they have 600 MB.
 ENTER = """
-mount -t proc proc "$1/proc"
-mount -t tmpfs -o mode=755 tmpfs "$1/dev"
-mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
-for library in $(ls "$2"); do
-  mount --bind "$2/$library" "$1/cuda/$library"
+mount -t proc proc proc
+mount -t tmpfs -o mode=755 tmpfs dev
+mount -t tmpfs -o mode=1777 tmpfs tmp
+for library in $(ls "$1"); do
+  mount --bind "$1/$library" "cuda/$library"
 done
-mount --bind "$3" "$1$3"
+mount --bind "$2" "./$2"
 for device in null:3 zero:5 random:8 urandom:9; do
-  mknod -m 666 "$1/dev/${device%:*}" c 1 "${device#*:}"
+  mknod -m 666 "dev/${device%:*}" c 1 "${device#*:}"
 done
-mkdir -m 1777 "$1/dev/shm"
-root=$1
+mkdir -m 1777 dev/shm
 chroot=$(command -v chroot)
-shift 3
+shift 2
 exec env -i PATH=/bin HOME=/tmp PTB_DIST_CUDA_LIBRARIES=/cuda \\
-  "$chroot" --userspec=65534:65534 --groups= "$root" \\
+  "$chroot" --userspec=65534:65534 --groups= . \\
   /bin/sh -c 'cd /tmp && exec "$@"' sh "$@"
 """
 # In the place of ssh: the other node is this one, and the caller's variables do not go there.
@@ -199,11 +200,7 @@ class OnThisMachine(unittest.TestCase):
 class BareRoot(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        if os.geteuid() != 0:
-            raise unittest.SkipTest("only root can make a bare root")
-        status, _, why = run("unshare", *NAMESPACES, "true")
-        if status != 0:
-            raise unittest.SkipTest(f"this root may not make namespaces: {why}")
+        rights.require("bare_root")
         root = bundle.parent
         cls.modules = pathlib.Path(sysconfig.get_path("stdlib"))
         python = pathlib.Path(sys.executable).resolve()
@@ -224,8 +221,8 @@ class BareRoot(unittest.TestCase):
 
     def enter(self, *command):
         """(status, stdout, stderr)"""
-        return run("unshare", *NAMESPACES, "sh", "-ec", ENTER, "sh", bundle.parent, cuda,
-                   self.modules, *command)
+        return run(*rights.with_mounts(bundle.parent, ENTER, cuda, self.modules, *command,
+                                       processes=True))
 
     def train(self, *command):
         """The perplexities that it tells, and its complaints."""

@@ -1,11 +1,31 @@
 #include "support/requirements.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <stdexcept>
+#include <string>
 
 namespace ptb::test {
+namespace {
+
+constexpr uid_t kRoot = 0;
+constexpr uid_t kNobody = 65534;
+constexpr int kSkipped = 77;  // of rights.py
+
+// Boost.Test tells why it skips only at a log level that nobody reads.
+bool skip(boost::unit_test::test_unit_id test, std::string_view why) {
+  std::cout << "skipped: "
+            << boost::unit_test::framework::get(test, boost::unit_test::TUT_ANY).full_name() << ": "
+            << why << '\n';
+  return false;
+}
+
+}  // namespace
 
 bool required(std::string_view name) {
   const char* list = std::getenv("PTB_DIST_REQUIRE");
@@ -28,11 +48,27 @@ boost::test_tools::assertion_result needs_ptb(boost::unit_test::test_unit_id tes
   const char* folder = std::getenv("PTB_DATA");
   // Where it is required the test runs, and fails in ptb_folder().
   if ((folder != nullptr && *folder != '\0') || required("ptb")) return true;
-  // Boost.Test tells why it skips only at a log level that nobody reads.
-  std::cout << "skipped: "
-            << boost::unit_test::framework::get(test, boost::unit_test::TUT_ANY).full_name()
-            << ": PTB_DATA is unset\n";
-  return false;
+  return skip(test, "PTB_DATA is unset");
+}
+
+boost::test_tools::assertion_result needs_other_user(boost::unit_test::test_unit_id test) {
+  std::FILE* const probe = ::popen(PTB_DIST_RIGHTS " other_user", "r");
+  if (probe == nullptr) throw std::runtime_error("cannot start " PTB_DIST_RIGHTS);
+  std::string why;
+  for (int c = 0; (c = std::fgetc(probe)) != EOF && c != '\n';) why += static_cast<char>(c);
+  const int status = ::pclose(probe);
+  // With any other status the test runs, and fails by itself.
+  return !(WIFEXITED(status) && WEXITSTATUS(status) == kSkipped) || skip(test, why);
+}
+
+OtherUser::OtherUser() : was_root_(::geteuid() == kRoot) {
+  if (was_root_ && ::seteuid(kNobody) != 0) {
+    throw std::runtime_error("root may not become another user here");
+  }
+}
+
+OtherUser::~OtherUser() {
+  if (was_root_ && ::seteuid(kRoot) != 0) std::abort();
 }
 
 }  // namespace ptb::test

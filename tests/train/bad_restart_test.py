@@ -10,11 +10,14 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-import unittest
 
 import program
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import rights  # noqa: E402
 
 USAGE, BAD_DATA, MISSING, IO = 2, 65, 69, 74
 TINY = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab", "20",
@@ -28,7 +31,7 @@ def contents(folder):
             for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"}
 
 
-class BadRestart(program.TestCase):
+class Restart(program.TestCase):
     common = tempfile.TemporaryDirectory(prefix="ptb_dist_restart_")
 
     def setUp(self):
@@ -55,6 +58,8 @@ class BadRestart(program.TestCase):
             self.assertEqual(contents(self.run_dir), before)
         return errors
 
+
+class BadRestart(Restart):
     def test_a_run_that_is_there_and_no_word_about_it(self):
         self.refused(USAGE, ["run", "--resume auto", "--fresh"])
         self.refused(USAGE, ["run", "--resume auto", "--fresh"], ranks=2)
@@ -144,29 +149,6 @@ class BadRestart(program.TestCase):
         # The kernel has freed the lock.
         self.train([*TINY, "--resume", "auto", "--max-windows", "40"], run_dir=self.run_dir)
 
-    @unittest.skipUnless(os.geteuid() == 0, "only root can mount a small disk")
-    def test_a_disk_that_is_full(self):
-        """A disk with room for three checkpoints and a half: the fourth fails, those stay."""
-        pages = -(-self.files[0].stat().st_size // 4096)
-        flags = [*TINY, "--resume auto --checkpoint-windows 10 --max-windows 55",
-                 "--keep-checkpoints 99 --run-dir run"]
-        script = f"""
-            mount -t tmpfs -o size={4 * (3 * pages + pages // 2 + 1)}k tmpfs disk
-            cp run/checkpoints/* disk && mount --bind disk run/checkpoints
-            {self.program} {" ".join(flags)}
-            status=$?
-            cp -a run/checkpoints left
-            exit $status"""
-        (self.scratch / "disk").mkdir()
-        ended = subprocess.run(["unshare", "--mount", "bash", "-c", script], cwd=self.scratch,
-                               env=program.environment(), text=True, timeout=50,
-                               capture_output=True)
-        self.assertEqual(ended.returncode, IO, ended.stdout + ended.stderr)
-        self.assertRegex(ended.stderr, r"(?m)^ptb_dist: error: .*step-00000040\.h5: No space left "
-                                       r"on device \([\d.]+ [kM]B needed, .* free\); ")
-        self.assertEqual(contents(self.scratch / "left"), {path.name: path.read_bytes()
-                                                           for path in self.files})
-
     def test_beyond_the_end(self):
         self.refused(USAGE, ["beyond the last one, 0", "--epochs"], "--resume", "auto", "--epochs",
                      "0")
@@ -239,6 +221,31 @@ class BadRestart(program.TestCase):
                 self.assertNotIn("--vocab-size", ended.err)
         ended = self.run_program([*evaluate, *" ".join(flags).split()])  # the advice is right
         self.assertEqual(ended.status, 0, ended.err)
+
+
+class FullDisk(Restart):
+    def test_the_file_is_named_and_the_others_stay(self):
+        """A disk with room for three checkpoints and a half: the fourth fails."""
+        rights.require("small_disk")
+        pages = -(-self.files[0].stat().st_size // 4096)
+        flags = [*TINY, "--resume auto --checkpoint-windows 10 --max-windows 55",
+                 "--keep-checkpoints 99 --run-dir run"]
+        script = f"""
+            mount -t tmpfs -o size={4 * (3 * pages + pages // 2 + 1)}k tmpfs disk
+            cp run/checkpoints/* disk && mount --bind disk run/checkpoints
+            status=0
+            {self.program} {" ".join(flags)} || status=$?
+            cp -a run/checkpoints left
+            exit $status"""
+        (self.scratch / "disk").mkdir()
+        ended = subprocess.run(rights.with_mounts(self.scratch, script),
+                               env=program.environment(), text=True, timeout=50,
+                               capture_output=True)
+        self.assertEqual(ended.returncode, IO, ended.stdout + ended.stderr)
+        self.assertRegex(ended.stderr, r"(?m)^ptb_dist: error: .*step-00000040\.h5: No space left "
+                                       r"on device \([\d.]+ [kM]B needed, .* free\); ")
+        self.assertEqual(contents(self.scratch / "left"), {path.name: path.read_bytes()
+                                                           for path in self.files})
 
 
 if __name__ == "__main__":
