@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""gpu_suite.py and gpu_machine.py, with scripts in the places of tests and of nvidia-smi.
+"""gpu_suite.py, gpu_machine.py and compute_sanitizer.sh, with scripts in the places of tests and of
+NVIDIA's tools.
 
     python3 gpu_suite_test.py [unittest's arguments]
 """
@@ -7,6 +8,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -209,6 +211,37 @@ class Suite(TestCase):
     def test_one_that_is_over_leaves_nothing_behind(self):
         self.assertEqual(self.suite("leaves")[0], 0)
         self.assert_none_is_left(1)
+
+
+class Sanitizer(TestCase):
+    """compute_sanitizer.sh: which kernels each of the toolkit's checks looks at."""
+
+    def calls(self, tool, **changes):
+        self.script(self.bin / "compute-sanitizer", "#!/bin/sh\necho \"$@\"\n")
+        ended = subprocess.run([HERE / "compute_sanitizer.sh", tool, "/the/program"], text=True,
+                               env={**os.environ, **changes}, capture_output=True, timeout=60)
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+        return [line.partition(" --data ")[0] for line in ended.stdout.splitlines()]
+
+    def test_ours_alone_where_those_of_cublas_would_be_blamed(self):
+        ours = " --kernel-name kns=3ptb4cuda"
+        for tool, options in (("memcheck", ""), ("initcheck", ""), ("synccheck", ours),
+                              ("racecheck", ours + " --racecheck-detect-level error")):
+            self.assertEqual(self.calls(tool), [
+                f"--tool {tool}{options} --target-processes all --error-exitcode 99 /the/program "
+                f"--backend cuda --precision {precision}" for precision in ("fp32", "bf16")])
+
+    def test_every_kernel_of_ours_has_the_name(self):
+        """By its namespace."""
+        sources = [path.read_text() for path in (HERE.parent.parent / "src").rglob("*.cu")]
+        kernels = [source for source in sources if "__global__" in source]
+        self.assertGreater(len(kernels), 5)
+        for source in kernels:
+            self.assertEqual(re.findall(r"^namespace (\w\S*) {", source, re.M), ["ptb::cuda"])
+
+    def test_quickly(self):
+        (call,) = self.calls("memcheck", PTB_DIST_TEST_QUICK="1")
+        self.assertIn("--precision bf16", call)
 
 
 if __name__ == "__main__":
