@@ -11,6 +11,7 @@
 #include "ptb_dist/base/random.hpp"
 #include "ptb_dist/model/language_model.hpp"
 #include "support/device_values.hpp"
+#include "support/differences.hpp"
 #include "support/fast_backends.hpp"
 #include "support/reference_backend.hpp"
 
@@ -359,8 +360,11 @@ BOOST_AUTO_TEST_CASE(fast_backends_agree_with_the_reference) {
           const double terms = static_cast<double>(problem.T * problem.B) *
                                static_cast<double>(problem.V + 4 * problem.H * problem.L);
           BOOST_TEST_CONTEXT(info.name) {
-            BOOST_TEST(largest_difference(part(gradient), part(expected)) <
-                       (eps * std::sqrt(terms) + kInputSlack * candidate.input_error) * magnitude);
+            const double difference = largest_difference(part(gradient), part(expected));
+            const double tolerance =
+                (eps * std::sqrt(terms) + kInputSlack * candidate.input_error) * magnitude;
+            test::note_difference(candidate.name, difference, tolerance);
+            BOOST_TEST(difference < tolerance);
           }
         }
       }

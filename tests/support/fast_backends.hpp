@@ -15,8 +15,8 @@ namespace ptb::test {
 struct FastBackend {
   std::string name{};  // for messages
   BackendOptions options{};
-  // Half the spacing, at 1, of the inputs of its products where that is coarser than fp32's: what
-  // each input is wrong by, relatively, when it enters a product.
+  // Half the spacing, at 1, of the inputs of its products where that is coarser than fp32's (all of
+  // it, of TF32 on a GPU): what each input is wrong by, relatively, when it enters a product.
   double input_error = 0;
 
   std::unique_ptr<Backend> make() const { return make_backend(options); }

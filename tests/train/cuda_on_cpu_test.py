@@ -3,13 +3,18 @@
 
     python3 cuda_on_cpu_test.py --program build/ptb_dist_cuda_on_cpu [unittest's arguments]
 
-The program has the CPU backend too, which its curves are compared with.
+The program has the CPU backend too, which its curves are compared with. On a GPU (the test
+gpu_trainer) it is ptb_dist_graphs_or_not, and Curves alone. PTB_DIST_TEST_QUICK=1: one run of each
+kind, for a GPU that is there for minutes.
 """
 
+import functools
 import json
 import math
+import os
 import random
 import re
+import unittest
 
 import program
 
@@ -20,6 +25,10 @@ MODEL = [*TEXT, "--vocab-size", "200", "--hidden-size", "18", "--num-steps", "6"
 LAYERS, STEPS = 2, 6
 SEEDS = (0, 1, 2, 3, 5)  # 0 is in order; the others draw, each kind of service among them
 MEASURES = ("loss", "gradient_norm")
+IS_QUICK = os.environ.get("PTB_DIST_TEST_QUICK") == "1"
+# What ten windows at learning rate 1 may make of another order of additions, and of tensor cores
+# that cut off bits where the emulation rounds. Not yet measured on a GPU.
+ON_A_GPU = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 3e-2}
 
 
 def kernels_per_window(layers, steps):
@@ -43,6 +52,14 @@ def product_flops_per_window(layers, steps, lanes, hidden, words):
     return steps * lanes * per_word - layers * 8 * hidden * hidden * lanes
 
 
+@functools.cache
+def is_emulated(executable):
+    ended = program.run([*MODEL, "--backend", "cuda", "--dry-run"], executable)
+    if ended.status != 0:
+        raise RuntimeError(f"exit status {ended.status} of a dry run: {ended.err}")
+    return "emulation on the CPU" in ended.out
+
+
 class OnCpu(program.TestCase):
     def curve(self, *flags, backend="cuda", ranks=1, windows=10, precision="fp32", **variables):
         """Records of the windows, and the final parameters' bytes."""
@@ -59,10 +76,21 @@ class OnCpu(program.TestCase):
         self.assertEqual([w["step"] for w in windows_seen], list(range(windows)))
         return windows_seen, saved.read_bytes()
 
-    def assert_near(self, curve_a, curve_b, bound):
-        for a, b in zip(curve_a, curve_b, strict=True):
-            for measure in MEASURES:
-                self.assertLessEqual(program.relative_difference(a[measure], b[measure]), bound)
+    def bound(self, of_emulation, precision="fp32"):
+        return of_emulation if is_emulated(self.program) else ON_A_GPU[precision]
+
+    def assert_near(self, found, expected, of_emulation, precision="fp32", what=""):
+        """Each loss and norm, relatively: of the emulation, which is the same on every machine, the
+        bound is tight. How far they are is told, whether or not it is too far."""
+        bound = self.bound(of_emulation, precision)
+        worst = {measure: max(program.relative_difference(a[measure], b[measure])
+                              for a, b in zip(found, expected, strict=True))
+                 for measure in MEASURES}
+        print(f"{self.id().rpartition('.')[2]}, {precision}{what}: largest difference of a loss "
+              f"{worst['loss']:.1e}, of a norm {worst['gradient_norm']:.1e}; bound {bound:.0e}",
+              flush=True)
+        for measure in MEASURES:
+            self.assertLessEqual(worst[measure], bound, measure)
 
     def fails(self, *flags, **variables):
         """The line of a run that must end with 69."""
@@ -85,19 +113,20 @@ class Curves(OnCpu):
         expected, exact = self.curve(backend="cpu", windows=3)
         for precision, bound in (("tf32", 2e-3), ("bf16", 2e-2)):
             found, parameters = self.curve(precision=precision, windows=3)
-            self.assert_near(found, expected, bound)
+            self.assert_near(found, expected, bound, precision)
             self.assertGreater(max(program.relative_difference(a["loss"], b["loss"])
                                    for a, b in zip(found, expected)), bound / 1e5)
 
     def test_no_schedule_changes_a_bit(self):
-        for precision in ("fp32", "bf16"):
+        """Nor does a GPU, which draws its own; there it is as many runs."""
+        for precision in ("bf16",) if IS_QUICK else ("fp32", "bf16"):
             results = [self.curve(precision=precision, windows=4, CUDA_ON_CPU_SEED=str(seed))
-                       for seed in SEEDS]
+                       for seed in (SEEDS[:2] if IS_QUICK else SEEDS)]
             for result in results[1:]:
                 self.assertEqual(result, results[0])
 
     def test_replayed_graphs_are_what_they_were_captured_from(self):
-        for precision in ("fp32", "bf16"):
+        for precision in ("bf16",) if IS_QUICK else ("fp32", "bf16"):
             replayed = self.curve(precision=precision)
             eager = self.curve(precision=precision, CUDA_ON_CPU_GRAPHS="0")
             self.assertEqual(replayed, eager)
@@ -112,10 +141,11 @@ class Curves(OnCpu):
 
     def test_ranks_share_a_device(self):
         expected, _ = self.curve()
-        for ranks in (2, 3):
+        for ranks in (2,) if IS_QUICK else (2, 3):
             found, _ = self.curve(ranks=ranks, CUDA_ON_CPU_SEED="5")
-            self.assert_near(found, expected, 3e-6)
+            self.assert_near(found, expected, 3e-6, what=f", {ranks} ranks")
 
+    @unittest.skipIf(IS_QUICK, "every window of an evaluation is its own says the same")
     def test_validation_and_test_are_the_cpu_backends(self):
         flags = [*MODEL, "--epochs", "1", "--precision", "fp32"]
         perplexities = [
@@ -139,7 +169,7 @@ class Curves(OnCpu):
                                      ("cpu", {})))
         self.assertEqual(replayed, eager)
         for a, b in zip(replayed, cpu, strict=True):
-            self.assertLess(program.relative_difference(a, b), 1e-5)
+            self.assertLess(program.relative_difference(a, b), self.bound(1e-5))
 
     def test_what_is_evaluated_are_the_last_weights(self):
         """An epoch's validation and test are those of its checkpoint, in bf16 too, which keeps
