@@ -41,12 +41,11 @@ std::string text_of(const Seat& seat) {
   return fmt::format("{}, {}, {}, {}", seat.host, device.name, device.uuid, device.bus_id);
 }
 
-// Parts of one GPU (MIG) have its place, by which NCCL knows a GPU too.
+// Parts of one GPU (MIG) have its bus id.
 std::string remedy_of(const Seat& seat) {
   if (seat.device.name.find(" MIG ") != std::string::npos) {
-    return "a part of a GPU (MIG) is not one of its own for NCCL either: give each rank a whole "
-           "GPU, "
-           "or use --comm mpi";
+    return "NCCL takes parts of a GPU (MIG) for one too: give each rank a whole GPU, or use "
+           "--comm mpi";
   }
   return "start a rank for each GPU, or let them share with --comm mpi";
 }
