@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <string_view>
 #include <system_error>
 
 #include "ptb_dist/base/error.hpp"
