@@ -16,6 +16,7 @@ import program
 # 9 lanes are uneven on 2, 4 and 8 ranks; the softmax's part is one that a tree cuts in halves.
 MODEL = [*cuda_on_cpu_test.MODEL, "--batch-size", "9", "--hidden-size", "42", "--num-steps", "3",
          "--comm", "nccl"]
+EPOCH = [*cuda_on_cpu_test.SHORT, "--epochs", "1"]  # 29 windows, 6 of validation
 KILLED, LOST_A_PEER = 137, 70
 DEADLINE = 3  # seconds
 OTHER_NCCL = ("21803", "2.18.3")  # than the one whose header the build has found, in all likelihood
@@ -77,7 +78,7 @@ class Sums(Nccl):
     def test_validation_and_test(self):
         """Of 3 lanes: one of 4 ranks has none of them."""
         def perplexities(ranks):
-            run_dir, _ = self.go("--epochs", "1", ranks=ranks)
+            run_dir, _ = self.go(*EPOCH, ranks=ranks)
             return [r["perplexity"] for r in program.records(run_dir)
                     if r["kind"] == "test" or (r["kind"], r.get("split")) == ("epoch", "valid")]
         expected = perplexities(1)
@@ -126,7 +127,7 @@ class Order(Nccl):
 
 class Failures(Nccl):
     def fails(self, *flags, words, **where):
-        _, ended = self.go("--timeout", str(DEADLINE), "--epochs", "1", *flags, status=LOST_A_PEER,
+        _, ended = self.go("--timeout", str(DEADLINE), *EPOCH, *flags, status=LOST_A_PEER,
                            **where)
         errors = re.findall(r"error: .*", ended.err)
         self.assertTrue(any(re.search(words, line) for line in errors), ended.err)
@@ -137,7 +138,7 @@ class Failures(Nccl):
         for fault in ("kill@1:0", "kill@0:5", "kill@1:20:validation", "kill@2:20:test",
                       "kill@0:20:save"):
             with self.subTest(fault):
-                self.go("--inject", fault, "--epochs", "1", ranks=3, status=KILLED)
+                self.go("--inject", fault, *EPOCH, ranks=3, status=KILLED)
 
     def test_a_rank_that_hangs(self):
         # The emulated device of a rank that hangs stands still, and with it what was begun before.
