@@ -48,6 +48,13 @@ class ResumeTestCase(program.TestCase):
             self.go(run_dir, ranks=ranks)
         return run_dir
 
+    def begun(self, *flags, ranks=3):
+        """A run that goes as far as the flags say, made once for all tests: a copy of it."""
+        made = pathlib.Path(self.common.name, " ".join([*flags, str(ranks)]))
+        if not made.exists():
+            self.go(made, *flags, ranks=ranks)
+        return pathlib.Path(shutil.copytree(made, self.scratch / "run"))
+
     def assert_same_run(self, run_dir, ranks=3, steps=(WINDOWS, 2 * WINDOWS)):
         expected = self.undisturbed(ranks)
         self.assertEqual(timeless(run_dir), timeless(expected))
@@ -219,8 +226,7 @@ class GoneOn(ResumeTestCase):
                 self.assertEqual(sorted(run_dir.rglob("*")), before)
 
     def test_more_epochs_later(self):
-        run_dir = self.scratch / "run"
-        self.go(run_dir, "--epochs", "1", ranks=1)
+        run_dir = self.begun("--epochs", "1", ranks=1)
         # Without --config and its flags: the run has its own configuration.
         ended = self.run_program(["--run-dir", str(run_dir), "--resume", "auto", "--epochs", "2",
                                   "--threads", "1"])
@@ -230,7 +236,7 @@ class GoneOn(ResumeTestCase):
     def test_from_an_earlier_checkpoint(self):
         """Later ones are set aside, not lost; in a new folder the old run stays as it was."""
         run_dir, branch = self.scratch / "run", self.scratch / "branch"
-        self.go(run_dir)
+        shutil.copytree(self.undisturbed(), run_dir)
         whole = timeless(run_dir)
         earlier = checkpoints(run_dir)[60]
         # Killed before its first own checkpoint, the branch still goes on from there.
@@ -257,8 +263,7 @@ class GoneOn(ResumeTestCase):
 
     def test_from_the_best_in_its_own_run(self):
         """The path that is left is set aside as a whole, and does not come back."""
-        run_dir = self.scratch / "run"
-        self.go(run_dir, "--epochs", "1", ranks=1)
+        run_dir = self.begun("--epochs", "1", ranks=1)
         best = run_dir / "checkpoints/best.h5"
         wild = ["--override", "learning_rate,max_grad_norm", "--learning-rate", "20",
                 "--max-grad-norm", "50"]
@@ -275,8 +280,7 @@ class GoneOn(ResumeTestCase):
         self.assert_same_run(run_dir, ranks=1, steps=(2 * WINDOWS,))
 
     def test_a_best_that_a_kill_has_prevented_is_made_good(self):
-        run_dir = self.scratch / "run"
-        self.go(run_dir, "--epochs", "1", ranks=1)
+        run_dir = self.begun("--epochs", "1", ranks=1)
         best = run_dir / "checkpoints/best.h5"
         best.unlink()
         self.go(run_dir, "--epochs", "1", "--resume", "auto", ranks=1)
@@ -290,8 +294,7 @@ class GoneOn(ResumeTestCase):
 
     def test_test_perplexity_of_the_best_epoch(self):
         """A learning rate that grows wild after the first epoch makes that the best."""
-        run_dir = self.scratch / "run"
-        self.go(run_dir, "--epochs", "1", ranks=1)
+        run_dir = self.begun("--epochs", "1", ranks=1)
         ended = self.go(run_dir, "--resume", "auto", "--override", "learning_rate,max_grad_norm",
                         "--learning-rate", "20", "--max-grad-norm", "50", ranks=1)
         self.assertIn("settings that differ from the checkpoint's (learning_rate, max_grad_norm)",
@@ -312,8 +315,7 @@ class Sensitivity(ResumeTestCase):
     """What the comparisons above would find: a state or sums that are forgotten."""
 
     def resume_from_forged(self, change):
-        run_dir = self.scratch / "run"
-        self.go(run_dir, "--max-windows", "50")
+        run_dir = self.begun("--max-windows", "50")
         subprocess.run(["/usr/bin/python3", FORGER, checkpoints(run_dir)[50], change], check=True)
         self.go(run_dir, "--resume", "auto")
         return run_dir
