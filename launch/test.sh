@@ -32,9 +32,10 @@ configure_and_build "$folder" all "${cmake_options[@]}"
 
 labels=(-LE 'sweep|fault')
 case " $*" in *' -L'* | *' --label-'*) labels=() ;; esac
-# Two at a time: many tests start several ranks, and have deadlines.
+# Three at a time on two cores: many tests start several ranks and have deadlines, but some do
+# little else than wait for one.
 status=0
-ctest --test-dir "$project/$folder" --output-on-failure -j 2 "${labels[@]}" "$@" || status=$?
+ctest --test-dir "$project/$folder" --output-on-failure -j 3 "${labels[@]}" "$@" || status=$?
 log=$project/$folder/Testing/Temporary/LastTest.log
 if [[ -r $log ]]; then sed -n 's/^skipped: /not tested here: /p' "$log" | sort -u; fi
 exit "$status"
