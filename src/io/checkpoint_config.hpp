@@ -14,9 +14,9 @@ namespace ptb {
 // Makes /config. Keys that have their value_before are left out.
 void write_config(hid_t file, const Config& config, const hdf5::Subject& subject,
                   std::span<const Key> keys = config_schema());
-// The subject's error if a key is missing that has no value_before, if an attribute has another type
-// than its key, or is no key at all: then a newer ptb_dist has written the file. `subject` is the
-// file's.
+// The subject's error if a key without a value_before is missing, or if an attribute has another
+// type than its key or is no key at all: then a newer ptb_dist has written the file. `subject` is
+// the file's.
 Config read_config(hid_t file, const hdf5::Subject& subject,
                    std::span<const Key> keys = config_schema());
 // The subject's error for the first value that its key does not allow.

@@ -81,8 +81,8 @@ struct Key {
   bool is_mathematical = false;
   // Of those, what the shapes in a checkpoint or the place in the text follow from.
   bool is_shape = false;
-  // Of a mathematical key that is younger than the first checkpoints: the value that stands for what
-  // runs did before. A checkpoint without the key has this value, and a key that has it is not
+  // Of a mathematical key that is younger than the first checkpoints: the value that stands for
+  // what runs did before. A checkpoint without the key has it, and a key that has it is not
   // written, so that a run with old settings keeps its bytes. Empty: every checkpoint has the key.
   std::optional<Value> value_before{};
 
