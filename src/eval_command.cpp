@@ -89,7 +89,7 @@ int eval_command(Session& session, const CommandLine& line, const Factories& fac
   const double seconds = watch.seconds();
   require(perplexity.has_value(), "signals are not caught where nothing is trained");
   session.on_root([&] {
-    for (const std::string& text : machine.warnings) print(fmt::format("warning: {}\n", text));
+    for (const std::string& text : machine.warnings) print_line(fmt::format("warning: {}", text));
     const Progress& progress = file->info().progress;
     print_line(fmt::format("Checkpoint: {}, epoch {}, window {}, step {}", file->path().string(),
                            progress.epoch + 1, progress.window, progress.step));

@@ -40,7 +40,7 @@ Trainer::Trainer(const TrainerParts& parts)
       schedule_{.learning_rate = parts.config.learning_rate,
                 .lr_decay = parts.config.lr_decay,
                 .max_epoch = static_cast<int>(parts.config.max_epoch)},
-      train_lanes_(corpus_.split(Split::train), plan_.global_lanes, plan_.num_steps, "train"),
+      train_lanes_(corpus_.split(Split::train), plan_.global_lanes, plan_.num_steps, {.split = "train"}),
       valid_lanes_(valid_lanes(corpus_, parts.config)),
       test_lanes_(test_lanes(corpus_)),
       words_(backend_, train_lanes_),

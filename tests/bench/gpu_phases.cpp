@@ -74,7 +74,7 @@ class Step {
         T_(static_cast<int>(config.num_steps)),
         slice_{.first = 0, .count = B, .global = B},
         tokens_(draw_tokens(std::int64_t{B} * (T_ + 1), shape_.vocab_size)),
-        lanes_(tokens_, B, T_, "drawn"),
+        lanes_(tokens_, B, T_, {.split = "drawn"}),
         parameters_(backend, shape_),
         words_(backend, lanes_),
         gradients_(backend, shape_, words_.max_count),

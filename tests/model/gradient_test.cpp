@@ -68,7 +68,7 @@ class WindowModel {
         slice_(slice),
         backend_(std::move(backend)),
         tokens_(problem.tokens()),
-        lanes_(tokens_, problem.B, problem.T, "train"),
+        lanes_(tokens_, problem.B, problem.T, {.split = "train"}),
         parameters_(*backend_, problem.shape()),
         gradients_(*backend_, problem.shape(), problem.V),
         words_(*backend_, lanes_),
@@ -384,7 +384,7 @@ double evaluated(int num_steps, std::int64_t share, bool with_dropout) {
   std::mt19937 random(9);
   std::vector<std::int32_t> tokens(34);
   for (auto& id : tokens) id = static_cast<std::int32_t>(random() % 11);
-  const Lanes lanes(tokens, 2, num_steps, "test", Remainder::keep);
+  const Lanes lanes(tokens, 2, num_steps, {.split = "test"}, Remainder::keep);
   const LaneSlice slice = {.first = 0, .count = 2, .global = 2};
   Parameters parameters(*backend, problem.shape());
   upload_values(*backend, parameters.slab(), problem.parameters());

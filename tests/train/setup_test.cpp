@@ -74,8 +74,10 @@ BOOST_AUTO_TEST_CASE(a_flag_counts_before_the_environment_and_that_before_the_fo
 
 BOOST_AUTO_TEST_CASE(lines_that_end_twice_are_one_warning) {
   BOOST_TEST(corpus_warnings(Corpus{}).empty());
-  const std::vector<std::string> warnings =
-      corpus_warnings({.marked_lines = {420, 0, 37}, .end_mark = "</s>"});
+  Corpus corpus;
+  corpus.marked_lines = {420, 0, 37};
+  corpus.end_mark = "</s>";
+  const std::vector<std::string> warnings = corpus_warnings(corpus);
   BOOST_TEST_REQUIRE(warnings.size() == 1);
   BOOST_TEST(contains(warnings[0], "end in \"</s>\" (420 of train, 37 of test)"), warnings[0]);
 }
