@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace ptb {
@@ -27,12 +28,15 @@ class Ticker {
 
  private:
   Ticker() {
-    std::thread([this] {
-      for (;;) {
-        look();
-        std::this_thread::sleep_for(kTick);
-      }
-    }).detach();
+    try {
+      std::thread([this] {
+        for (;;) {
+          look();
+          std::this_thread::sleep_for(kTick);
+        }
+      }).detach();
+    } catch (const std::system_error&) {  // a limit on threads: then only who asks for it looks
+    }
   }
 
   static AwakeTime::Duration real() { return std::chrono::steady_clock::now().time_since_epoch(); }

@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <system_error>
 
 #include "ptb_dist/base/error.hpp"
+#include "ptb_dist/base/limits.hpp"
 
 namespace ptb {
 namespace {
@@ -113,11 +113,8 @@ void catch_stop_signals() {
   pthread_t thread{};
   const int failure = ::pthread_create(&thread, nullptr, take_signals, nullptr);
   ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
-  if (failure != 0) {
-    throw Error(ExitCode::missing, {.what = "cannot start a thread",
-                                    .why = std::generic_category().message(failure),
-                                    .remedy = "raise the limits on processes and memory"});
-  }
+  if (failure != 0)
+    throw too_many_threads("cannot start the thread that waits for signals", failure);
   ::pthread_detach(thread);
 }
 

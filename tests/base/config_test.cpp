@@ -332,7 +332,7 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_is_refused) {
   BOOST_TEST_REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
   BOOST_TEST(contains(refusal(fifo), "not a regular file"));
   BOOST_TEST(contains(refusal(folder.write("big.toml", std::string(10'000'000, ' '))),
-                      "has 10000000 bytes, a configuration has at most 16384"));
+                      "has 10.0 MB, a configuration has at most 16.4 kB"));
   const std::string loop = (folder.path / "loop.toml").string();
   fs::create_symlink(loop, loop);
   BOOST_TEST(contains(refusal(loop), "symbolic links"));

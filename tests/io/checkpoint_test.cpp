@@ -368,7 +368,7 @@ BOOST_AUTO_TEST_CASE(what_is_no_checkpoint_is_refused_unread) {
                {"/dev/zero", 65, "is not a regular file"},
                {scratch / "loop.h5", 74, "Too many levels of symbolic links"},
                {scratch / "absent.h5", 74, "No such file or directory"},
-               {scratch / "holes.h5", 69, "has 4398046511104 bytes, the memory of this machine "}};
+               {scratch / "holes.h5", 69, "has 4.40 TB, the memory of this machine "}};
   for (const auto& [path, code, reason] : cases) {
     const Failure failure = failure_of_reading(path);
     BOOST_TEST(failure.code == code, failure.line);

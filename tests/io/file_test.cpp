@@ -94,7 +94,8 @@ BOOST_AUTO_TEST_CASE(every_failure_is_told_and_leaves_the_old_or_the_new) {
           ++made;
           // The last close is of the folder, for reading: nothing can be lost by it.
           if (call == Call::close && is_renamed) continue;
-          BOOST_TEST(failure.code == 74);
+          BOOST_TEST(failure.code ==
+                     (error == EMFILE ? 69 : 74));  // a limit is no fault of the disk
           BOOST_TEST(failure.names(scratch / "a.h5"), failure.line);
           BOOST_TEST(failure.names(std::strerror(error)), failure.line);
           BOOST_TEST(failure.names("; "), failure.line << " has no remedy");

@@ -31,7 +31,8 @@ mount --bind "$folder" "$folder" && mount --make-rprivate "$folder" || exit
 cd "$folder" || exit
 sh -ec "$script" sh "$@"
 status=$?
-cd / && umount --recursive "$folder"
+# Lazily: a process that has been told to end may not have done so yet.
+cd / && umount --recursive --lazy "$folder"
 exit $status
 """
 
