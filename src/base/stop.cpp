@@ -6,9 +6,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
 
 #include "ptb_dist/base/error.hpp"
 #include "ptb_dist/base/limits.hpp"
@@ -17,9 +14,6 @@ namespace ptb {
 namespace {
 
 constexpr int kStopSignals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP, SIGXCPU};
-// From one image of the program to the next: the signals that the first one blocked, as their
-// numbers' bits in hexadecimal digits.
-constexpr const char* kHandOver = "PTB_DIST_BLOCKED_SIGNALS";
 
 // Plain data, since it is written before the constructors of this program run.
 bool is_blocked;
@@ -28,19 +22,6 @@ sigset_t blocked_by_us;  // what others are not to inherit
 
 std::atomic<int> first_signal{0};
 std::atomic<bool> is_released{false};
-
-std::uint64_t bit(int signal) { return std::uint64_t{1} << signal; }
-
-// Before main, getenv may not know the environment yet.
-std::uint64_t handed_over(char** environment) {
-  const std::size_t length = std::strlen(kHandOver);
-  for (char** variable = environment; variable != nullptr && *variable != nullptr; ++variable) {
-    if (std::strncmp(*variable, kHandOver, length) == 0 && (*variable)[length] == '=') {
-      return std::strtoull(*variable + length + 1, nullptr, 16);
-    }
-  }
-  return 0;
-}
 
 bool is_ignored(int signal) {
   struct sigaction action = {};
@@ -76,10 +57,9 @@ void give_back_mask() { ::pthread_sigmask(SIG_UNBLOCK, &blocked_by_us, nullptr);
 
 }  // namespace
 
-void block_stop_signals(char** environment) noexcept {
+void block_stop_signals() noexcept {
   if (is_blocked) return;
   is_blocked = true;
-  const std::uint64_t earlier = handed_over(environment);
   sigset_t before;
   sigemptyset(&taken);
   for (const int signal : kStopSignals) sigaddset(&taken, signal);
@@ -90,22 +70,12 @@ void block_stop_signals(char** environment) noexcept {
   }
   sigemptyset(&blocked_by_us);
   for (const int signal : kStopSignals) {
-    const bool was_blocked = sigismember(&before, signal) != 0 && (earlier & bit(signal)) == 0;
-    if (!was_blocked) sigaddset(&blocked_by_us, signal);
+    if (sigismember(&before, signal) == 0) sigaddset(&blocked_by_us, signal);
   }
-}
-
-void hand_over_stop_signals() {
-  std::uint64_t signals = 0;
-  for (const int signal : kStopSignals) {
-    if (sigismember(&blocked_by_us, signal) != 0) signals |= bit(signal);
-  }
-  ::setenv(kHandOver, fmt::format("{:x}", signals).c_str(), 1);
 }
 
 void catch_stop_signals() {
-  block_stop_signals(environ);  // where a program is not told of what comes before main
-  ::unsetenv(kHandOver);
+  block_stop_signals();  // where a program is not told of what comes before main
   ::pthread_atfork(nullptr, nullptr, give_back_mask);
   sigset_t all, mask;
   sigfillset(&all);

@@ -39,7 +39,7 @@ void ignore(int signal) {
 }
 
 void start() {
-  block_stop_signals(environ);
+  block_stop_signals();
   catch_stop_signals();
 }
 
@@ -76,7 +76,7 @@ BOOST_AUTO_TEST_CASE(each_signal_is_a_request) {
 
 BOOST_AUTO_TEST_CASE(a_signal_before_there_is_a_thread_is_not_lost) {
   BOOST_TEST(ending_of([] {
-               block_stop_signals(environ);
+               block_stop_signals();
                send(SIGUSR1);
                catch_stop_signals();
                wait_for_request();
@@ -122,26 +122,6 @@ BOOST_AUTO_TEST_CASE(a_child_has_the_mask_of_before) {
     return ending_of([] { return is_blocked(SIGUSR2) && !is_blocked(SIGUSR1) ? kGood : 2; });
   });
   BOOST_TEST(ending == kGood);
-}
-
-// The second image of the program begins as the first one left it: with the mask and the variable.
-BOOST_AUTO_TEST_CASE(the_mask_of_before_is_known_after_another_start) {
-  const int ending = ending_of([] {
-    sigset_t inherited;
-    sigemptyset(&inherited);
-    for (const int signal : {SIGUSR1, SIGUSR2}) sigaddset(&inherited, signal);
-    ::sigprocmask(SIG_BLOCK, &inherited, nullptr);
-    ::setenv("PTB_DIST_BLOCKED_SIGNALS", "400", 1);  // USR1
-    start();
-    if (::getenv("PTB_DIST_BLOCKED_SIGNALS") != nullptr) return 1;
-    return ending_of([] { return is_blocked(SIGUSR2) && !is_blocked(SIGUSR1) ? kGood : 2; });
-  });
-  BOOST_TEST(ending == kGood);
-  BOOST_TEST(ending_of([] {
-               block_stop_signals(environ);
-               hand_over_stop_signals();
-               return ::getenv("PTB_DIST_BLOCKED_SIGNALS") == std::string("1009406") ? kGood : 1;
-             }) == kGood);
 }
 
 BOOST_AUTO_TEST_CASE(released_they_end_the_process) {

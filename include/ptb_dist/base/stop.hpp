@@ -14,8 +14,7 @@ namespace ptb {
 // exists, and before main: until then a signal ends the process, whose libraries are being loaded.
 // INT and HUP stay ignored where they are when the process starts (nohup; a script's `&`); the
 // others are taken even then, since only somebody who means this process sends them.
-// `environment`: as main's third argument.
-void block_stop_signals(char** environment) noexcept;
+void block_stop_signals() noexcept;
 
 // From now on a signal sets the flag, and so do those that came since they were blocked; a second
 // INT ends the process at once with 130. What fork() starts has them as they were before they were
@@ -24,11 +23,6 @@ void catch_stop_signals();
 
 // Undoes it where nothing is trained: a signal that came, or comes, ends the process.
 void release_stop_signals();
-
-// For a program that executes itself once more (execve), right before it does so and before
-// catch_stop_signals: the signals stay blocked, so that none is lost, and the new image learns
-// which ones the old one had blocked.
-void hand_over_stop_signals();
 
 // Whether one of them came.
 bool is_stop_requested();
