@@ -9,14 +9,11 @@
 #include <system_error>
 
 #include "ptb_dist/backend/choice.hpp"
-#include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/comm/seats.hpp"
 #include "ptb_dist/train/threads.hpp"
 
 namespace ptb {
 namespace {
-
-constexpr int kThreadsOfFiles = 2;
 
 // Warnings of root, where `auto` took the CPU beside an NVIDIA driver. Error 69 where only some
 // ranks did: their replicas would not stay equal. Collective.
@@ -65,11 +62,6 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
   Threads threads = threads_of_this_rank(session, config);
   machine.threads = threads.count;
   session.on_every_rank([&] {
-    // OpenMP ends the process in its own words where it cannot start its threads. A save takes
-    // a thread more, and reading a checkpoint a process.
-    require_threads(
-        machine.threads - 1 + kThreadsOfFiles,
-        fmt::format("{} threads of a rank and {} for its files", machine.threads, kThreadsOfFiles));
     machine.backend = factories.backend({.name = config.backend,
                                          .precision = config.precision,
                                          .threads = machine.threads,

@@ -7,17 +7,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <cmath>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <latch>
-#include <limits>
+#include <iterator>
 #include <new>
 #include <optional>
 #include <system_error>
-#include <thread>
-#include <vector>
 
+#include "ptb_dist/base/control_groups.hpp"
 #include "ptb_dist/base/file.hpp"
 #include "ptb_dist/base/units.hpp"
 
@@ -39,30 +38,9 @@ std::optional<rlim_t> limit_of(decltype(RLIMIT_AS) what) {
   return limit.rlim_cur;
 }
 
-// pids.max of the control groups that the process is in, the smallest. A group is limited by those
-// that it is in as well; inside a container its path may be the host's, of which only the end of
-// the walk is there to be read.
-std::optional<std::int64_t> limit_of_control_groups() {
-  std::optional<std::int64_t> smallest;
-  const auto read = [&smallest](const fs::path& group) {
-    std::int64_t most = 0;  // "max" is no number
-    if (std::ifstream(group / "pids.max") >> most) {
-      smallest = std::min(smallest.value_or(most), most);
-    }
-  };
-  std::ifstream groups("/proc/self/cgroup");  // "8:pids:/path", "0::/path"
-  for (std::string line; std::getline(groups, line);) {
-    const std::size_t path = line.find(":/");
-    if (path == std::string::npos) continue;
-    const bool is_version_2 = line.starts_with("0::");
-    if (!is_version_2 && line.find(":pids:") == std::string::npos) continue;
-    const fs::path root = is_version_2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/pids";
-    read(root);
-    for (fs::path group = line.substr(path + 2); !group.empty(); group = group.parent_path()) {
-      read(root / group);
-    }
-  }
-  return smallest;
+std::ptrdiff_t threads_of_process() {
+  std::error_code failure;
+  return std::distance(fs::directory_iterator("/proc/self/task", failure), {});
 }
 
 void append(std::string& text, const std::string& more) {
@@ -96,8 +74,8 @@ std::string limits_of_threads() {
   if (const auto most = limit_of(RLIMIT_NPROC)) {
     append(text, fmt::format("at most {} processes and threads of this user (ulimit -u)", *most));
   }
-  if (const auto most = limit_of_control_groups()) {
-    append(text, fmt::format("at most {} of this control group (pids.max)", *most));
+  if (const double most = thread_limit(); std::isfinite(most)) {
+    append(text, fmt::format("at most {:.0f} of this control group (pids.max)", most));
   }
   // Every thread has a stack of its own.
   if (const std::string memory = limits_of_memory(); !memory.empty()) append(text, memory);
@@ -180,20 +158,29 @@ Error error_in_flight() {
   }
 }
 
-void require_threads(int count, const std::string& what) {
-  std::latch is_over(1);
-  std::vector<std::jthread> threads;
-  int failure = 0;
+IdleThreads::IdleThreads(int wanted) : before_(threads_of_process()) {
   try {
-    for (int i = 0; i < count; ++i) threads.emplace_back([&is_over] { is_over.wait(); });
+    while (count() < wanted) threads_.emplace_back([this] { end_.wait(); });
   } catch (const std::system_error& error) {
-    failure = error.code().value();
+    failure_ = error.code().value();
   } catch (const std::bad_alloc&) {
-    failure = ENOMEM;
+    failure_ = ENOMEM;
   }
-  is_over.count_down();
-  threads.clear();
-  if (failure != 0) throw too_many_threads(fmt::format("{} cannot be started", what), failure);
+}
+
+IdleThreads::~IdleThreads() {
+  end_.count_down();
+  for (std::thread& thread : threads_) thread.join();
+  // The kernel counts a thread for a moment after it was joined, and others are started next.
+  for (int wait = 0; wait < 1000 && threads_of_process() > before_; ++wait) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+}
+
+void require_threads(int count, const std::string& what) {
+  const IdleThreads threads(count);
+  if (threads.failure() == 0) return;
+  throw too_many_threads(fmt::format("{} cannot be started", what), threads.failure());
 }
 
 void require_room_for_mpi(bool starts_daemon) {

@@ -3,94 +3,29 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <iterator>
-#include <latch>
 #include <map>
-#include <numeric>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string_view>
-#include <system_error>
 #include <thread>
 
+#include "ptb_dist/base/control_groups.hpp"
+#include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/base/openmp_environment.hpp"
 
 namespace ptb {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr double kNoLimit = std::numeric_limits<double>::infinity();
-
-double quota_over_period(double quota, double period) {
-  return quota > 0 && period > 0 ? quota / period : kNoLimit;
-}
-
-// Of one control group: "max 100000" or "250000 100000".
-double quota_of_version_2(const fs::path& group) {
-  double quota = 0, period = 0;
-  std::ifstream(group / "cpu.max") >> quota >> period;
-  return quota_over_period(quota, period);
-}
-
-// -1: no limit.
-double quota_of_version_1(const fs::path& group) {
-  double quota = 0, period = 0;
-  std::ifstream(group / "cpu.cfs_quota_us") >> quota;
-  std::ifstream(group / "cpu.cfs_period_us") >> period;
-  return quota_over_period(quota, period);
-}
-
-// Of both versions: "max" or a number.
-double threads_of_group(const fs::path& group) {
-  double threads = 0;
-  std::ifstream(group / "pids.max") >> threads;
-  return threads > 0 ? threads : kNoLimit;
-}
-
-// A group is limited by those that it is in as well. Inside a container its path may be that of the
-// host, of which only the end of the walk is there to be read.
-template <class LimitOf>
-double smallest_limit(const fs::path& root, fs::path group, LimitOf limit_of) {
-  double smallest = limit_of(root);
-  for (group = group.relative_path(); !group.empty(); group = group.parent_path()) {
-    smallest = std::min(smallest, limit_of(root / group));
-  }
-  return smallest;
-}
-
-// Over the groups of a process that have this controller.
-template <class LimitOf2, class LimitOf1>
-double smallest_limit(const std::string& groups, const fs::path& root,
-                      const std::string& controller, LimitOf2 of_version_2, LimitOf1 of_version_1) {
-  double smallest = kNoLimit;
-  std::istringstream lines(groups);
-  // "0::/path" is version 2, "4:cpu,cpuacct:/path" version 1.
-  for (std::string line; std::getline(lines, line);) {
-    const std::size_t controllers = line.find(':') + 1;
-    const std::size_t path = line.find(':', controllers) + 1;
-    if (controllers == 0 || path == 0) continue;
-    const std::string list = fmt::format(",{},", line.substr(controllers, path - 1 - controllers));
-    double limit = kNoLimit;
-    if (list == ",,") {
-      limit = smallest_limit(root, line.substr(path), of_version_2);
-    } else if (list.find(fmt::format(",{},", controller)) != std::string::npos) {
-      limit = smallest_limit(root / controller, line.substr(path), of_version_1);
-    }
-    smallest = std::min(smallest, limit);
-  }
-  return smallest;
-}
+// A save takes a thread more, and reading a checkpoint a process.
+constexpr int kThreadsOfFiles = 2;
 
 CpuSet affinity_mask() {
   CpuSet cpus;
@@ -114,20 +49,12 @@ int first_sibling(int cpu) {
   return list >> first ? first : cpu;
 }
 
-std::string text_of(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-constexpr const char* kGroups = "/proc/self/cgroup";
-constexpr const char* kGroupRoot = "/sys/fs/cgroup";
-
 HostCpus cpus_of_host(Session& session) {
   const CpuSet mine = affinity_mask();
   const std::vector<std::byte> all = session.exchange_on_host(std::as_bytes(std::span(&mine, 1)));
   HostCpus host{.allowed = std::vector<CpuSet>(static_cast<std::size_t>(session.host_size())),
                 .core_of = first_sibling,
-                .quota = cpu_quota(text_of(kGroups), kGroupRoot)};
+                .quota = cpu_quota()};
   std::memcpy(host.allowed.data(), all.data(), all.size());
   return host;
 }
@@ -138,29 +65,6 @@ std::set<int> cores_of(const HostCpus& host, const CpuSet& cpus) {
     if (cpus[cpu]) cores.insert(host.core_of(static_cast<int>(cpu)));
   }
   return cores;
-}
-
-std::ptrdiff_t threads_of_process() {
-  std::error_code failure;
-  return std::distance(fs::directory_iterator("/proc/self/task", failure), {});
-}
-
-// Those that could be why a thread did not start.
-std::string limits_of_threads() {
-  std::vector<std::string> limits;
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-    limits.push_back(fmt::format("ulimit -u is {} threads of this user", limit.rlim_cur));
-  }
-  const double of_groups = thread_limit(text_of(kGroups), kGroupRoot);
-  if (of_groups < kNoLimit) {
-    limits.push_back(fmt::format("pids.max of its control group is {:.0f} threads", of_groups));
-  }
-  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-    limits.push_back(fmt::format("ulimit -v is {} kB for their stacks", limit.rlim_cur / 1024));
-  }
-  if (limits.empty()) limits.emplace_back("the system has no more");
-  return fmt::format("{}", fmt::join(limits, ", "));
 }
 
 // A whole number above 0, alone; else 0. OMP_NUM_THREADS may be a list, of which the first counts.
@@ -228,32 +132,6 @@ int threads_of_rank(const HostCpus& host, int host_rank) {
   return std::max(1, static_cast<int>(share + 1e-9));  // three thirds are one
 }
 
-double cpu_quota(const std::string& groups, const fs::path& root) {
-  return smallest_limit(groups, root, "cpu", quota_of_version_2, quota_of_version_1);
-}
-
-double thread_limit(const std::string& groups, const fs::path& root) {
-  return smallest_limit(groups, root, "pids", threads_of_group, threads_of_group);
-}
-
-int startable_threads(int wanted) {
-  const std::ptrdiff_t before = threads_of_process();
-  std::latch end(1);
-  std::vector<std::thread> others;
-  others.reserve(static_cast<std::size_t>(wanted));
-  try {
-    while (std::ssize(others) < wanted - 1) others.emplace_back([&] { end.wait(); });
-  } catch (const std::system_error&) {  // the number that there are is the answer
-  }
-  end.count_down();
-  for (std::thread& thread : others) thread.join();
-  // The kernel counts a thread for a moment after it was joined, and OpenMP's are started next.
-  for (int wait = 0; wait < 1000 && threads_of_process() > before; ++wait) {
-    std::this_thread::sleep_for(std::chrono::microseconds(100));
-  }
-  return static_cast<int>(others.size()) + 1;
-}
-
 std::string crowding(const HostCpus& host, const std::vector<int>& threads,
                      std::size_t cpus_of_host) {
   std::vector<std::set<int>> cores;  // by host rank
@@ -300,9 +178,18 @@ Threads threads_of_this_rank(Session& session, const Config& config) {
   }
   Threads threads;
   std::vector<std::string> mine;  // warnings
+  // OpenMP ends the process in its own words where it cannot start its threads. The ranks of a host
+  // may share a limit, so these stay until each of them has tried.
+  std::optional<IdleThreads> trial;
   session.on_every_rank([&] {
-    threads.count = startable_threads(wanted);
+    trial.emplace(wanted - 1 + kThreadsOfFiles);
+    threads.count = std::min(wanted, trial->count() - kThreadsOfFiles + 1);
     if (threads.count == wanted) return;
+    if (threads.count < 1) {
+      throw too_many_threads(
+          fmt::format("{} for the files of a rank cannot be started", kThreadsOfFiles),
+          trial->failure());
+    }
     const std::string why =
         fmt::format("{} of {} could be started; {}", threads.count, wanted, limits_of_threads());
     if (is_asked_for) {
@@ -319,6 +206,7 @@ Threads threads_of_this_rank(Session& session, const Config& config) {
       session.exchange_on_host(std::as_bytes(std::span(&threads.count, 1)));
   std::vector<int> counts(static_cast<std::size_t>(session.host_size()));
   std::memcpy(counts.data(), bytes.data(), bytes.size());
+  trial.reset();
   const std::string crowd =
       crowding(host, counts, static_cast<std::size_t>(sysconf(_SC_NPROCESSORS_ONLN)));
   if (session.host_rank() == 0 && !crowd.empty()) {

@@ -118,6 +118,22 @@ BOOST_AUTO_TEST_CASE(threads) {
                 {"MPI cannot be started", limit});
 }
 
+BOOST_AUTO_TEST_CASE(as_many_threads_as_start) {
+  BOOST_TEST(IdleThreads(0).count() == 0);
+  BOOST_TEST(IdleThreads(20).count() == 20);
+  BOOST_TEST(IdleThreads(20).failure() == 0);
+  const Ended ended = in_child([] {
+    // Room in the address space for the stacks of a few more.
+    rlimit stack{};
+    ::getrlimit(RLIMIT_STACK, &stack);
+    if (stack.rlim_cur == RLIM_INFINITY) stack.rlim_cur = 2 << 20;  // what threads then have
+    set_limit(RLIMIT_AS, address_space() + 4 * stack.rlim_cur);
+    const IdleThreads threads(1000);
+    if (threads.count() < 1 || threads.count() > 999 || threads.failure() == 0) ::_exit(1);
+  });
+  BOOST_TEST(ended.code == 0, ended.line);
+}
+
 BOOST_AUTO_TEST_CASE(memory) {
   check_missing(in_child([] {
                   set_limit(RLIMIT_AS, address_space() + (std::size_t{200} << 20));

@@ -31,11 +31,12 @@ LEFT_ALONE = [
 # Another user, of whom no process is there, with a limit of threads; for root to start.
 AS_A_LIMITED_USER = """
 import os, resource, sys
-resource.setrlimit(resource.RLIMIT_NPROC, (40, 40))
+most = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 os.setgroups([])
 os.setresgid(61184, 61184, 61184)
 os.setresuid(61184, 61184, 61184)
-os.execv(sys.argv[1], sys.argv[1:])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -114,19 +115,36 @@ class Cores(TestCase):
         self.assertRegex(too_many.out, r"(?m)^warning: .*: a rank has 500 threads on ")
 
 
+@unittest.skipUnless(os.geteuid() == 0, "only root can become a user with no other process")
 class Limits(unittest.TestCase):
-    def test_threads_that_the_system_does_not_start(self):
-        if os.geteuid() != 0:
-            self.skipTest("only root can become a user with no other process")
+    def dry_run(self, most, threads):
+        """As a user who may have `most` processes and threads."""
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o777)
-            ended = run(["-c", AS_A_LIMITED_USER, str(TestCase.program), *RUN, "--dry-run",
-                         "--threads", "64"], sys.executable, cwd=folder,
-                        changes={"TMPDIR": folder, "HOME": folder})
+            return run(["-c", AS_A_LIMITED_USER, str(most), str(TestCase.program), *RUN, "--dry-run",
+                        "--threads", str(threads)], sys.executable, cwd=folder,
+                       changes={"TMPDIR": folder, "HOME": folder})
+
+    def test_threads_that_the_system_does_not_start(self):
+        ended = self.dry_run(40, threads=64)
         self.assertEqual(ended.status, 69, ended.err)
         self.assertRegex(ended.err, r"(?m)^ptb_dist: error: too few threads: --threads 64: \d+ of 64 "
-                                    r"could be started; ulimit -u is 40 threads of this user.*; "
-                                    r"raise the limit, or use --threads \d+$")
+                                    r"could be started; at most 40 processes and threads of this user "
+                                    r"\(ulimit -u\).*; raise the limit, or use --threads \d+$")
+        advised = int(ended.err.split()[-1])
+        self.assertEqual(self.dry_run(40, threads=advised).status, 0)
+
+    @unittest.skipUnless(len(os.sched_getaffinity(0)) > 1, "one core")
+    def test_fewer_threads_are_taken_where_none_were_asked_for(self):
+        for most in range(4, 40):
+            ended = self.dry_run(most, threads=0)
+            if ended.status == 0:
+                break
+            self.assertEqual(ended.status, 69, ended.err)
+        self.assertIn(", 1 thread a rank", ended.out)
+        self.assertRegex(ended.out, r"(?m)^warning: rank 0 \(.*\) has fewer threads than cores: 1 of "
+                                    r"\d+ could be started; at most \d+ processes and threads of this "
+                                    r"user \(ulimit -u\)")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,9 @@
 // quotas.
 #include "ptb_dist/train/threads.hpp"
 
-#include <sys/resource.h>
-
 #include <boost/test/unit_test.hpp>
-#include <cmath>
-#include <fstream>
-
-#include "io/scratch.hpp"
 
 using namespace ptb;
-using namespace ptb::test;
 
 namespace {
 
@@ -78,24 +71,6 @@ BOOST_AUTO_TEST_CASE(a_quota_is_for_all_ranks) {
   check({.allowed = {all, cpus(0, 0)}, .core_of = a_core_each, .quota = 100}, {15, 1});
 }
 
-BOOST_AUTO_TEST_CASE(as_many_threads_as_start) {
-  BOOST_TEST(startable_threads(1) == 1);
-  BOOST_TEST(startable_threads(20) == 20);
-  // Room in the address space for the stacks of a few more.
-  std::size_t pages = 0;
-  std::ifstream("/proc/self/statm") >> pages;
-  rlimit before{}, stack{};
-  BOOST_REQUIRE(getrlimit(RLIMIT_AS, &before) == 0 && getrlimit(RLIMIT_STACK, &stack) == 0);
-  if (stack.rlim_cur == RLIM_INFINITY) stack.rlim_cur = 2 << 20;  // what threads then have
-  rlimit limited = before;
-  limited.rlim_cur = pages * 4096 + 4 * stack.rlim_cur;
-  BOOST_REQUIRE(setrlimit(RLIMIT_AS, &limited) == 0);
-  const int started = startable_threads(1000);
-  BOOST_REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
-  BOOST_TEST(started > 1);
-  BOOST_TEST(started < 1000);
-}
-
 BOOST_AUTO_TEST_CASE(ranks_that_crowd_are_told) {
   const auto told = [](const HostCpus& host, const std::vector<int>& of_ranks, const char* words) {
     const std::string line = crowding(host, of_ranks, 8);
@@ -116,65 +91,6 @@ BOOST_AUTO_TEST_CASE(ranks_that_crowd_are_told) {
   // One within the other: the second has cores beyond those of the first.
   BOOST_TEST(crowding({.allowed = {cpus(0, 0), cpus(0, 3)}, .core_of = a_core_each}, {1, 3}, 8) ==
              "");
-}
-
-BOOST_AUTO_TEST_SUITE_END()
-
-BOOST_AUTO_TEST_SUITE(control_groups)
-
-void put_deep(const std::filesystem::path& path, const std::string& text) {
-  std::filesystem::create_directories(path.parent_path());
-  put(path, text);
-}
-
-BOOST_AUTO_TEST_CASE(version_2_takes_the_smallest_on_the_way_up) {
-  const Scratch root;
-  const std::string groups = "0::/job/step\n";
-  BOOST_TEST(std::isinf(cpu_quota(groups, root.path())));
-  put_deep(root / "job/step/cpu.max", "max 100000\n");
-  BOOST_TEST(std::isinf(cpu_quota(groups, root.path())));
-  put_deep(root / "job/cpu.max", "350000 100000\n");
-  BOOST_TEST(cpu_quota(groups, root.path()) == 3.5);
-  put_deep(root / "cpu.max", "50000 25000\n");
-  BOOST_TEST(cpu_quota(groups, root.path()) == 2.0);
-  BOOST_TEST(cpu_quota("0::/\n", root.path()) == 2.0);
-}
-
-BOOST_AUTO_TEST_CASE(version_1_has_a_file_system_for_the_cpu) {
-  const Scratch root;
-  const std::string groups = "5:memory:/job\n4:cpu,cpuacct:/job\n1:cpuset:/\n0::/\n";
-  put_deep(root / "cpu/cpu.cfs_quota_us", "-1\n");
-  put_deep(root / "cpu/cpu.cfs_period_us", "100000\n");
-  BOOST_TEST(std::isinf(cpu_quota(groups, root.path())));
-  put_deep(root / "cpu/job/cpu.cfs_quota_us", "150000\n");
-  put_deep(root / "cpu/job/cpu.cfs_period_us", "100000\n");
-  BOOST_TEST(cpu_quota(groups, root.path()) == 1.5);
-  BOOST_TEST(std::isinf(cpu_quota("4:cpuset:/job\n", root.path())));
-}
-
-BOOST_AUTO_TEST_CASE(threads_are_limited_by_groups_too) {
-  const Scratch root;
-  BOOST_TEST(std::isinf(thread_limit("0::/job\n", root.path())));
-  put_deep(root / "job/pids.max", "max\n");
-  BOOST_TEST(std::isinf(thread_limit("0::/job\n", root.path())));
-  put_deep(root / "pids.max", "70\n");
-  BOOST_TEST(thread_limit("0::/job\n", root.path()) == 70);
-  put_deep(root / "pids/job/pids.max", "50\n");
-  BOOST_TEST(thread_limit("8:pids:/job\n", root.path()) == 50);
-}
-
-BOOST_AUTO_TEST_CASE(a_container_may_not_see_its_path_of_the_host) {
-  const Scratch root;
-  put(root / "cpu.max", "200000 100000\n");
-  BOOST_TEST(cpu_quota("0::/docker/0123\n", root.path()) == 2.0);
-}
-
-BOOST_AUTO_TEST_CASE(what_is_not_understood_limits_nothing) {
-  const Scratch root;
-  put(root / "cpu.max", "some words\n");
-  for (const char* groups : {"", "\n", "0", "0:", "0::", "nonsense\n"}) {
-    BOOST_TEST(std::isinf(cpu_quota(groups, root.path())), groups);
-  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -3,7 +3,11 @@
 // in words of their own, or crash; so what they will need is tried before they are called.
 #pragma once
 
+#include <cstddef>
+#include <latch>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "ptb_dist/base/error.hpp"
 
@@ -26,8 +30,28 @@ Error out_of_memory();
 // anything else that is not an Error is a defect, 70.
 Error error_in_flight();
 
-// Error 69 unless so many threads can exist beside those that there are. It starts them all, and
-// ends them again.
+// Threads that do nothing, to see how many this process may have beside those that there are. They
+// end with the object, and have left the system's count when its destructor returns.
+class IdleThreads {
+ public:
+  // Starts `wanted`, or as many as the system lets it.
+  explicit IdleThreads(int wanted);
+  ~IdleThreads();
+  IdleThreads(const IdleThreads&) = delete;
+  IdleThreads& operator=(const IdleThreads&) = delete;
+
+  int count() const { return static_cast<int>(threads_.size()); }
+  // Why there are not as many as wanted, an errno value; else 0.
+  int failure() const { return failure_; }
+
+ private:
+  std::ptrdiff_t before_;  // threads of the process
+  std::latch end_{1};
+  std::vector<std::thread> threads_{};
+  int failure_ = 0;
+};
+
+// Error 69 unless so many threads can exist beside those that there are.
 void require_threads(int count, const std::string& what);
 
 // Error 69 unless MPI has the files, threads and memory that its start takes; `starts_daemon`: it

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <bitset>
-#include <filesystem>
 #include <functional>
 #include <limits>
 #include <string>
@@ -26,17 +25,6 @@ struct HostCpus {
 // Every core of the rank's mask is divided among the ranks whose mask has it, the quota among all;
 // at least 1. So ranks that are bound get their own cores, others an equal share.
 int threads_of_rank(const HostCpus& host, int host_rank);
-
-// CPUs' worth of time that control groups grant; infinite where none limits it. `groups` is
-// /proc/self/cgroup, `root` where the file systems of versions 1 and 2 are mounted.
-double cpu_quota(const std::string& groups, const std::filesystem::path& root);
-// Threads that control groups allow to all of their processes; infinite where none limits them.
-double thread_limit(const std::string& groups, const std::filesystem::path& root);
-
-// How many of `wanted` threads this process can have at the same time, itself included; at least 1.
-// Starts them and waits for their end. OpenMP's library would end the process at the first that it
-// cannot start.
-int startable_threads(int wanted);
 
 // Where ranks have more threads than cores, that and what to do about it, in one line; else empty.
 // `threads` by host rank; `cpus_of_host` tells whether the launcher left them fewer.
