@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <iterator>
 #include <system_error>
 
 #include "ptb_dist/backend/choice.hpp"
+#include "ptb_dist/base/console.hpp"
 #include "ptb_dist/comm/seats.hpp"
 #include "ptb_dist/train/threads.hpp"
 
@@ -48,11 +47,11 @@ void append(std::vector<std::string>& to, std::vector<std::string> more) {
 
 // A reader that has seen enough ("| head -1") is no error, a full disk is.
 void print_text(const std::string& text) {
-  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return;
-  if (errno == EPIPE) return;
+  const int failure = console::print(text);
+  if (failure == 0) return;
   throw Error(ExitCode::io, {.what = "cannot write",
                              .where = "standard output",
-                             .why = std::generic_category().message(errno)});
+                             .why = std::generic_category().message(failure)});
 }
 
 void print_line(const std::string& line) { print_text(one_line(line) + '\n'); }

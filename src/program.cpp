@@ -89,7 +89,7 @@ int run_program(int argc, char** argv, const Factories& factories) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an I/O error like a full disk
   std::signal(SIGPIPE, SIG_IGN);  // the log goes on when standard output is closed
   const int status = run_in_session(argc, argv, factories);
-  console::flush(kLastWords);  // no rank waits for this one any more
+  console::finish(kLastWords);  // no rank waits for this one any more
   return status;
 }
 

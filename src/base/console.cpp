@@ -17,6 +17,7 @@
 
 #include "ptb_dist/base/awake_clock.hpp"
 #include "ptb_dist/base/file.hpp"
+#include "ptb_dist/base/stop.hpp"
 
 namespace ptb::console {
 namespace {
@@ -41,18 +42,26 @@ class Outlet {
     waiting_ += text;
   }
 
-  // Writes what is taken at once.
-  void offer() {
-    if (is_idle()) return;
+  void add_result(std::string_view text) {
+    waiting_ += text;
+    has_result_ = true;
+  }
+  bool has_result() const { return has_result_ && !is_idle(); }
+
+  // Writes what is taken at once. Returns the errno value of a failure, after which nothing waits.
+  int offer() {
+    if (is_idle()) return 0;
     open();
     while (!is_idle()) {
       const ssize_t taken = write_some();
       if (taken < 0 && errno == EINTR) continue;
-      if (taken < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+      if (taken < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return 0;
       if (taken < 0) {  // nobody will read it
+        const int failure = errno;
         waiting_.clear();
+        has_result_ = false;
         left_out_ = 0;
-        return;
+        return failure;
       }
       waiting_.erase(0, static_cast<std::size_t>(taken));
       if (is_idle() && left_out_ > 0) {
@@ -61,6 +70,8 @@ class Outlet {
             std::exchange(left_out_, 0));
       }
     }
+    has_result_ = false;
+    return 0;
   }
 
   // Until there may be room, or `patience` is over.
@@ -118,6 +129,7 @@ class Outlet {
   std::pair<dev_t, ino_t> identity_{};
   std::optional<FileDescriptor> reopened_{};
   std::string waiting_{};
+  bool has_result_ = false;
   std::size_t left_out_ = 0;
 };
 
@@ -132,6 +144,28 @@ struct Console {
 Console& console() {
   static Console& console = *new Console;
   return console;
+}
+
+// For as long as `patience`, and as is_awaited(outlet) says of one that is not idle.
+template <class IsAwaited>
+void wait_for_readers(std::chrono::milliseconds patience, IsAwaited is_awaited) noexcept {
+  constexpr int kGlance = 10;  // milliseconds
+  const AwakeClock::time_point end = AwakeClock::now() + patience;
+  for (;;) {
+    const Outlet* waiting = nullptr;
+    bool is_over = AwakeClock::now() > end;
+    {
+      const std::lock_guard lock(console().mutex);
+      for (Outlet& outlet : console().outlets) {
+        outlet.offer();
+        if (outlet.is_idle()) continue;
+        waiting = &outlet;
+        is_over = is_over && !is_awaited(outlet);
+      }
+    }
+    if (waiting == nullptr || is_over) return;
+    waiting->wait_for_room(kGlance);
+  }
 }
 
 }  // namespace
@@ -153,21 +187,21 @@ bool write_if_idle(Stream stream, std::string_view text) noexcept {
   return true;
 }
 
+int print(std::string_view text) noexcept {
+  const std::lock_guard lock(console().mutex);
+  Outlet& outlet = console().of(Stream::out);
+  outlet.add_result(text);
+  const int failure = outlet.offer();
+  return failure == EPIPE ? 0 : failure;
+}
+
 void flush(std::chrono::milliseconds patience) noexcept {
-  constexpr int kGlance = 10;  // milliseconds
-  const AwakeClock::time_point end = AwakeClock::now() + patience;
-  for (;;) {
-    const Outlet* waiting = nullptr;
-    {
-      const std::lock_guard lock(console().mutex);
-      for (Outlet& outlet : console().outlets) {
-        outlet.offer();
-        if (!outlet.is_idle()) waiting = &outlet;
-      }
-    }
-    if (waiting == nullptr || AwakeClock::now() > end) return;
-    waiting->wait_for_room(kGlance);
-  }
+  wait_for_readers(patience, [](const Outlet&) { return false; });
+}
+
+void finish(std::chrono::milliseconds patience) noexcept {
+  wait_for_readers(
+      patience, [](const Outlet& outlet) { return outlet.has_result() && !is_stop_requested(); });
 }
 
 }  // namespace ptb::console

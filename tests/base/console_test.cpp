@@ -6,6 +6,7 @@
 
 #include <array>
 #include <boost/test/unit_test.hpp>
+#include <cerrno>
 #include <functional>
 #include <string>
 
@@ -104,6 +105,30 @@ BOOST_AUTO_TEST_CASE(beyond_a_mebibyte_lines_are_left_out_and_counted) {
   BOOST_TEST(kept * line_of(10'000).size() > std::size_t{1} << 20);
   BOOST_TEST(seen.ends_with("x\nptb_dist: warning: " + std::to_string(kLines - kept) +
                             " lines are missing here, since nobody read; log.txt has them\n"));
+}
+
+BOOST_AUTO_TEST_CASE(no_result_is_left_out) {
+  const auto ends = pipe_of_a_page();
+  const std::string text(std::size_t{3} << 20, 'x');
+  std::string seen;
+  {
+    const Output output(ends[1]);
+    BOOST_TEST(console::print(text) == 0);
+    BOOST_TEST(console::print("last\n") == 0);
+    seen = all_of(ends[0]);
+  }
+  for (const int end : ends) ::close(end);
+  BOOST_TEST((seen == text + "last\n"));
+}
+
+BOOST_AUTO_TEST_CASE(a_result_that_the_system_refuses_is_told) {
+  const int full = ::open("/dev/full", O_WRONLY);
+  BOOST_REQUIRE(full >= 0);
+  {
+    const Output output(full);
+    BOOST_TEST(console::print("a result\n") == ENOSPC);
+  }
+  ::close(full);
 }
 
 BOOST_AUTO_TEST_CASE(a_reader_that_leaves_is_no_error) {

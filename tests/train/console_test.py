@@ -138,6 +138,39 @@ class NobodyReads(program.TestCase):
                 os.close(screen)
                 os.close(terminal)
 
+    def test_the_results_of_a_command_wait_for_their_reader_alone(self):
+        """Other ranks do not wait for him, nor miss a deadline."""
+        self.run_program([*RUN, "--checkpoint-windows", "13"])
+        checkpoint = self.scratch / "run/checkpoints/g0000-step-00000013.h5"
+        os.mkfifo(self.scratch / "pipe")
+        end = os.open(self.scratch / "pipe", os.O_RDWR)
+        os.set_blocking(end, False)
+        filling = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filling += os.write(end, b"x" * 4096)
+        binary = self.each_rank(f'if [ $RANK = 0 ]; then exec >pipe; else {self.program} "$@"; '
+                                "echo $? >status; exit $(cat status); fi")
+        process = program.start(
+            ["eval", "--checkpoint", str(checkpoint), "--timeout", "5", *SMALL_MODEL[:6],
+             "--threads", "1"], binary, ranks=2, mpirun=self.mpirun, cwd=self.scratch)
+        deadline = time.monotonic() + PATIENCE
+        while not (self.scratch / "status").exists() and process.poll() is None:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+        text = b""
+        while process.poll() is None:
+            self.assertLess(time.monotonic(), deadline)
+            with contextlib.suppress(BlockingIOError):
+                text += os.read(end, 1 << 16)
+            time.sleep(0.01)
+        with contextlib.suppress(BlockingIOError):
+            text += os.read(end, 1 << 16)
+        os.close(end)
+        _, err = process.communicate()
+        self.assertEqual(process.returncode, 0, err)
+        self.assertRegex(text[filling:].decode(), r"^Checkpoint: .*, step 13\n.*erplexity")
+
     def test_a_reader_who_is_late_gets_all(self):
         """Of what waits for him at the end he is given what he reads within two seconds."""
         reading, writing = os.pipe()
