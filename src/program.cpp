@@ -26,7 +26,10 @@ void print_error(const Error& error, const std::string& who) {
 // Called by the loader when it has loaded the libraries and none has run yet. So are two others, of
 // handler_stacks.cpp and base/openmp_environment.cpp, in the order in which they were linked; it
 // does not matter, since none of the three uses what another has arranged.
-void before_main(int, char**, char**) { block_stop_signals(); }
+void before_main(int, char**, char**) {
+  block_stop_signals();
+  console::fill_gaps();
+}
 using BeforeMain = void (*)(int, char**, char**);
 [[gnu::section(".preinit_array"), gnu::used]] const BeforeMain call_before_main = before_main;
 

@@ -170,6 +170,14 @@ void wait_for_readers(std::chrono::milliseconds patience, IsAwaited is_awaited) 
 
 }  // namespace
 
+void fill_gaps() noexcept {
+  int descriptor = 0;
+  do {
+    descriptor = ::open("/dev/null", O_RDWR);
+  } while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+  if (descriptor > STDERR_FILENO) ::close(descriptor);
+}
+
 void write(Stream stream, std::string_view text) noexcept {
   const std::lock_guard lock(console().mutex);
   for (Outlet& outlet : console().outlets) outlet.offer();

@@ -138,6 +138,22 @@ class NobodyReads(program.TestCase):
                 os.close(screen)
                 os.close(terminal)
 
+    def test_closed_descriptors(self):
+        """No file or pipe of MPI is where standard output would be."""
+        process = subprocess.Popen(
+            ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', self.program, *RUN], cwd=self.scratch,
+            env=program.environment(), start_new_session=True)
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not (self.scratch / "run/log.txt").exists():
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.01)
+            self.assertEqual({os.readlink(f"/proc/{process.pid}/fd/{k}") for k in range(3)},
+                             {"/dev/null"})
+            self.assertEqual(process.wait(timeout=PATIENCE), 0)
+        finally:
+            process.kill()
+
     def test_the_results_of_a_command_wait_for_their_reader_alone(self):
         """Other ranks do not wait for him, nor miss a deadline."""
         self.run_program([*RUN, "--checkpoint-windows", "13"])
