@@ -49,11 +49,20 @@ int first_sibling(int cpu) {
   return list >> first ? first : cpu;
 }
 
+// Each file is read once: all ranks of a large host may use all of its CPUs.
+std::function<int(int)> remembered(int (*core_of)(int)) {
+  return [core_of, cores = std::map<int, int>()](int cpu) mutable {
+    const auto [entry, is_new] = cores.try_emplace(cpu);
+    if (is_new) entry->second = core_of(cpu);
+    return entry->second;
+  };
+}
+
 HostCpus cpus_of_host(Session& session) {
   const CpuSet mine = affinity_mask();
   const std::vector<std::byte> all = session.exchange_on_host(std::as_bytes(std::span(&mine, 1)));
   HostCpus host{.allowed = std::vector<CpuSet>(static_cast<std::size_t>(session.host_size())),
-                .core_of = first_sibling,
+                .core_of = remembered(first_sibling),
                 .quota = cpu_quota()};
   std::memcpy(host.allowed.data(), all.data(), all.size());
   return host;
@@ -207,10 +216,10 @@ Threads threads_of_this_rank(Session& session, const Config& config) {
   std::vector<int> counts(static_cast<std::size_t>(session.host_size()));
   std::memcpy(counts.data(), bytes.data(), bytes.size());
   trial.reset();
-  const std::string crowd =
-      crowding(host, counts, static_cast<std::size_t>(sysconf(_SC_NPROCESSORS_ONLN)));
-  if (session.host_rank() == 0 && !crowd.empty()) {
-    mine.push_back(fmt::format("{}: {}", session.host(), crowd));
+  if (session.host_rank() == 0) {
+    const std::string crowd =
+        crowding(host, counts, static_cast<std::size_t>(sysconf(_SC_NPROCESSORS_ONLN)));
+    if (!crowd.empty()) mine.push_back(fmt::format("{}: {}", session.host(), crowd));
   }
   if (session.is_root()) {
     const CpuSet& cpus = host.allowed[static_cast<std::size_t>(session.host_rank())];
