@@ -16,8 +16,8 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
 int eval_command(Session& session, const CommandLine& line, const Factories& factories);
 int checkpoint_command(Session& session, const CommandLine& line);
 
-// On standard output. Error 74 if it cannot be written, but nobody need be there to read it; a reader
-// who is late is waited for at the end of the process, where no other rank waits for this one. A line
+// On standard output. Error 74 if it cannot be written, but nobody need be there to read it. A late
+// reader is waited for at the end of the process, when no other rank waits for this one. A line
 // may hold names that a user gave: its control characters are escaped (one_line). A text has lines
 // of its own; whoever makes it escapes what it quotes.
 void print_line(const std::string& line);

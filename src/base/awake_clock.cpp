@@ -8,8 +8,8 @@
 namespace ptb {
 namespace {
 
-// On a busy machine a thread that sleeps gets its core late, but not by so much; a deadline has to be
-// longer than kLongestStep to outlive a suspension.
+// On a busy machine a thread that sleeps gets its core late, but not by kLongestStep. A deadline
+// that is shorter than that may be missed by a suspension.
 constexpr auto kTick = std::chrono::milliseconds(50);
 constexpr auto kLongestStep = std::chrono::milliseconds(250);
 

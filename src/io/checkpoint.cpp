@@ -13,7 +13,7 @@
 namespace ptb {
 namespace {
 
-// Of a member that the class does not have: empty, but for one that is younger than checkpoints are.
+// Empty if the class does not have the member; `numerics` is younger than the first checkpoints.
 std::string value_of(const ExactClass& members, const std::string& name) {
   const auto found =
       std::ranges::find_if(members, [&name](const auto& member) { return member.first == name; });

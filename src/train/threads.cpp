@@ -168,7 +168,7 @@ std::string crowding(const HostCpus& host, const std::vector<int>& threads,
         ranks == 1 ? fmt::format("a rank has {} threads on", wanted)
                    : fmt::format("{} ranks with {} threads together share", ranks, wanted);
     return fmt::format(
-        "{} {} core{}: slower than a thread a core, often several times; {}", who, place.size(),
+        "{} {} core{}: this is slower than one thread per core, often several times; {}", who, place.size(),
         place.size() == 1 ? "" : "s",
         is_bound ? "the launcher or the system bound them there: see mpirun's --bind-to none and "
                    "--map-by slot:pe=N"

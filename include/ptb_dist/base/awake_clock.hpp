@@ -28,8 +28,7 @@ class AwakeTime {
   Duration absent_{};
 };
 
-// As std::chrono's clocks are. Of any thread. Looks come often enough by themselves: a thread of the
-// clock's own makes them.
+// As std::chrono's clocks are. Of any thread. A thread of the clock's own looks often enough.
 struct AwakeClock {
   using duration = AwakeTime::Duration;
   using rep = duration::rep;

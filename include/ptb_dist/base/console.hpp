@@ -14,8 +14,8 @@ namespace ptb::console {
 
 enum class Stream { out, error };
 
-// Descriptors 0, 1 and 2 that are closed become /dev/null. Else the next file or pipe that a library
-// opens has that number, and what is printed goes into it. Called before main.
+// Descriptors 0, 1 and 2 that are closed become /dev/null. Else the next file or pipe that a
+// library opens has that number, and what is printed goes into it. Called before main.
 void fill_gaps() noexcept;
 
 // Text that must be seen, in whole lines. Where more than 1 MiB waits for a reader it is left out,

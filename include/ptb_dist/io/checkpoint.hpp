@@ -87,8 +87,8 @@ using HostState = std::vector<HostTensor>;
 HostState make_host_state(const std::vector<StateInfo>& table, ElementType real);
 
 // The whole file as bytes, except that the digest's digits are '0': the caller may take its time to
-// seal it. `state` has the tensors of info.state(). Waits for the backend. Error 69 if memory does not suffice; 76 names a value that is not
-// finite, which could not be read again.
+// seal it. `state` has the tensors of info.state(). Waits for the backend. Error 69 if memory does
+// not suffice; 76 names a value that is not finite, which could not be read again.
 std::vector<std::byte> checkpoint_image(const CheckpointInfo& info, const HostState& state,
                                         Backend& backend, const Parameters& parameters);
 // Writes the digest of all bytes (XXH3-128) into the user block. Touches no HDF5.

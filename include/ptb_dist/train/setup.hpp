@@ -26,8 +26,8 @@ struct CorpusPlace {
   bool is_from_environment = false;
 };
 CorpusPlace corpus_place(const Config& config);
-// What becomes of a corpus with more words than vocab_size: it is refused, or kept for whoever has a
-// checkpoint to compare its words with, which tells more than their number.
+// What becomes of a corpus with more words than vocab_size: it is refused, or kept, so that its words
+// can be compared with those of a checkpoint first. That gives a better message than their number.
 enum class ExcessWords { refuse, keep };
 // The corpus of rank 0, which alone decides on `excess`. The others have its tokens, and neither
 // words nor source. Error 2 (synthetic) or 65 for more words than vocab_size.

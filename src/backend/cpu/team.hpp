@@ -1,5 +1,5 @@
 // The OpenMP team of a rank is as large as was asked for, or there is an error: oneDNN deals its
-// work to the threads that it asked for, and leaves undone what would be for those that are missing.
+// work to as many threads as it asked for, and the part of a thread that is missing is never done.
 #pragma once
 
 namespace ptb {
