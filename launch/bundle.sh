@@ -173,7 +173,8 @@ if ((with_tests)); then
     fail 69 "--tests: the build in $build has none; configure it with -DPTB_DIST_TESTS=ON"
   suite_programs=(ptb_dist_gpu_phases)
   [[ $versions == *'CUDA: built without'* ]] || suite_programs+=(ptb_dist_gpu_floors)
-  suite_files=("$source"/tests/{support/gpu_{suite,machine}.py,bench/gpu.sh} "$source"/tests/bench/*.py)
+  suite_files=("$source"/tests/support/gpu_{suite,machine,process}.py
+    "$source"/tests/bench/{gpu.sh,*.py})
   while read -r word; do
     case $word in
       @BUNDLE@/bin/ptb_dist) ;;
@@ -349,8 +350,7 @@ if ((with_tests)); then
   put_script gpu_suite.sh <<'END'
 # Runs the tests that need a GPU; needs python3. bin/gpu_suite.sh --help
 
-PATH=$bundle/bin:$PATH # its mpirun
-export PATH PYTHONDONTWRITEBYTECODE=1
+export PYTHONDONTWRITEBYTECODE=1
 exec python3 "$bundle/tests/support/gpu_suite.py" "$@"
 END
   for file in "${suite_files[@]}"; do

@@ -12,11 +12,15 @@ import subprocess
 import sys
 import time
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+import gpu_machine
 import gpu_process
 import gpu_session
 from corpus import CONFIGS, find_data
-from gpu_measure import (CASE_SECONDS, Budget, Peer, Rows, keys_of, launched, measure_floors,
-                         measure_phases, measure_rounds, model_flags, our_step, training_row)
+from gpu_measure import (CASE_SECONDS, Budget, Peer, Rows, add_clocks, keys_of, launched,
+                         measure_floors, measure_phases, measure_rounds, model_flags, our_step,
+                         training_row)
 from gpu_process import Missing
 from gpu_tables import (PEERS, PRECISIONS, PUBLISHED_VALID, all_tables, lanes_of_a_rank, read_rows,
                         tables)
@@ -27,6 +31,7 @@ PROGRAM, MPIRUN = PROJECT / "build/ptb_dist", "mpirun"
 if (PROJECT / "bin/mpirun").is_file():  # not the project, but what launch/bundle.sh --tests made
     PROGRAM, MPIRUN = PROJECT / "bin/ptb_dist", shlex.quote(str(PROJECT / "bin/mpirun"))
 
+LAST_SECONDS = 20  # for the last case of a call to be stopped, and for its tables
 SAVE_SECONDS = 25  # for a training that is asked to stop: it saves
 
 
@@ -142,7 +147,7 @@ def data_name(args):
 
 
 def machine(args):
-    """What a reader has to know of these rows. nvidia-smi, too, may hang."""
+    """What a reader has to know of these rows."""
     command = "gpu.sh " + shlex.join(sys.argv[1:])
     try:
         lines = gpu_process.run([args.program, "--version"], 60 * args.scale_limits,
@@ -151,16 +156,10 @@ def machine(args):
         raise SystemExit(f"gpu.sh: error: {args.program}: {reason}; name ptb_dist by --program")
     version = "; ".join(line for line in lines
                         if line.startswith(("ptb_dist", "git", "CUDA", "NCCL")))
-    try:
-        gpu = "; ".join(gpu_process.run(
-            ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm",
-             "--format=csv,noheader"], 30 * args.scale_limits,
-            environment()).splitlines())
-    except Missing:
-        gpu = "unknown: no nvidia-smi"
+    found = gpu_machine.machine()
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return dict(date=date, gpu=gpu, program=version, data=data_name(args), command=command,
-                run_directories=str(gpu_process.memory_folder()))
+    return dict(date=date, gpu=gpu_machine.line(found), program=version, data=data_name(args),
+                command=command, run_directories=str(gpu_process.memory_folder()), **found)
 
 
 def parse_arguments(words):
@@ -189,8 +188,9 @@ def parse_arguments(words):
                         help="folder of ptb_dist_gpu_floors and _phases; default: the program's")
     folder = argparse.ArgumentParser(add_help=False)
     folder.add_argument("--out", type=pathlib.Path, help="folder for all that is measured")
-    folder.add_argument("--suite", type=shlex.split, default=gpu_session.default_suite(PROJECT),
-                        help="runs the test of the GPU suite whose name stands behind it")
+    folder.add_argument("--build", type=pathlib.Path, default=PROJECT / "build",
+                        help="whose GPU suite is run; in a bundle its own")
+    folder.add_argument("--suite", type=pathlib.Path, help="another list of its tests")
     parser = argparse.ArgumentParser(prog="gpu.sh", description="Measures ptb_dist on a GPU.")
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -246,18 +246,27 @@ def main():
     if args.command == "table":
         all_tables(read_rows(args.file))
         return 0
-    gpu_process.adopt_orphans()
-    for kind in (signal.SIGTERM, signal.SIGALRM):  # what was started does not outlive it
-        signal.signal(kind, lambda number, _: sys.exit(128 + number))
     budget = Budget(args.minutes, args.scale_limits)
+    if args.is_session:
+        gpu_process.guard(budget.left() + LAST_SECONDS)
+    gpu_process.adopt_orphans()
+    # What was started does not outlive it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    gpu_machine.PATIENCE *= args.scale_limits
     folder = gpu_session.Folder(args.out) if args.is_session else None
     rows = Rows(folder.rows if folder else args.json or pathlib.Path(f"gpu_{args.command}.jsonl"))
     rows.add("machine", **machine(args))
-    if folder:
-        status = gpu_session.run(args, rows, budget, folder)
-    else:
-        status = {"compare": compare, "train": train, "scaling": scaling}[args.command](
-            args, rows, budget)
+    sampler = gpu_machine.Sampler()
+    with contextlib.ExitStack() as stack:
+        if rows.rows[0]["gpus"]:  # nvidia-smi answers
+            stack.enter_context(sampler)
+            gpu_process.kept.update([sampler.process.pid] if sampler.process else [])
+        if folder:
+            status = gpu_session.run(args, rows, budget, folder, sampler)
+        else:
+            status = {"compare": compare, "train": train, "scaling": scaling}[args.command](
+                args, rows, budget)
+            add_clocks(rows, sampler, args.command)
     tables(rows.rows)
     print(f"\nRows: {rows.path}")
     return status

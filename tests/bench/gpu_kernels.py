@@ -49,6 +49,12 @@ def launches(text):
     return [found[number] for number in sorted(found)]
 
 
+def complaint(text):
+    """Why the list is empty."""
+    found = re.search(r"^==ERROR== *(.+)", text, re.M)
+    return "ncu lists no kernel of any phase" + (f": {found[1].strip()}" if found else "")
+
+
 def by_phase(text, phases):
     """A record for each kernel of each phase: phase, kernel, is_ours, launches, us, MB. What ran
     before the first phase, to set up, is left out."""

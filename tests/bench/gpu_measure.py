@@ -8,7 +8,8 @@ Every row is a JSON object of one of these kinds:
     step      a model at so many lanes, `variant` of ptb_dist (precision) or pytorch (gpu_peer.py)
     phase     milliseconds of one phase of ptb_dist's step (ptb_dist_gpu_phases); `overlap` of it
     kernel    what ncu saw of a kernel in a phase: launches, microseconds, megabytes read
-    suite     a test of the GPU suite: passed, failed or hung
+    suite     a test of the GPU suite: passed, failed or skipped, and `why`
+    clocks    of the GPUs while a case ran (gpu_machine.py: clocks, power, what slowed them down)
     train     a whole training: perplexities, seconds, the bar
     scaling   a number of ranks: step, words/s, bytes on the wire; `mode` is weak, strong, or alone:
               one rank with the lanes that one of several has, for the share of sums and waiting
@@ -49,6 +50,7 @@ TINY_FLOORS = ("--models tiny --megabytes 1 --extent 32 --chain 10 --products 2 
                "--read-blocks 4 --repeats 2 --rounds 1").split()
 TINY_PHASES = ["--config", "test", *(f"--set={key}={value}" for key, value in TINY.items())]
 CASE_SECONDS, PEER_START_SECONDS = 60, 90
+MOST_BYTES = 15_000_000  # of a file
 HANGS = 2  # of a precision; then the rest of it is left out
 
 
@@ -65,14 +67,22 @@ class Rows:
         self.rows.append(row)
         line = json.dumps(row)
         with self.path.open("a") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            if file.tell() < MOST_BYTES:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
         print(line, file=sys.stderr, flush=True)
 
     def note(self, text):
         if not any(row["kind"] == "note" and row["text"] == text for row in self.rows):
             self.add("note", text=text)
+
+
+def add_clocks(rows, sampler, case):
+    """A row for each GPU that worked since the last one was asked for."""
+    for gpu in sampler.summary():
+        if gpu["busy"] > 0:
+            rows.add("clocks", case=case, **gpu)
 
 
 class Budget:
@@ -137,12 +147,7 @@ def launched(args, ranks):
             str(args.program)]
 
 
-def spared(peer):
-    """The processes that live from case to case."""
-    return [peer.process.pid] if peer and peer.process else []
-
-
-def our_step(args, limit, model, lanes, precision, ranks=1, peer=None):
+def our_step(args, limit, model, lanes, precision, ranks=1):
     """words/s, and how many windows it was measured over."""
     keys = keys_of(model, lanes)
     windows = windows_of(args, model, keys)
@@ -151,7 +156,7 @@ def our_step(args, limit, model, lanes, precision, ranks=1, peer=None):
         gpu_process.run([*launched(args, ranks), *model_flags(args, model),
                          f"--batch-size={lanes}", "--precision", precision, "--max-windows",
                          windows, "--keep-checkpoints", "0", "--run-dir", f"{scratch}/run"],
-                        limit, environment(), spare=spared(peer))
+                        limit, environment())
         metrics = read_metrics(pathlib.Path(scratch, "run"))
     if not any(record["kind"] == "progress" for record in metrics):
         raise Missing(f"{windows} windows are too few for a progress record")
@@ -183,6 +188,7 @@ class Peer:
                 start_new_session=True)
         except OSError as error:
             raise Missing(f"{self.args.python}: {error.strerror}") from None
+        gpu_process.kept.add(self.process.pid)
         self.rest = b""
         versions = self.read(limit)
         if "why" in versions:
@@ -190,9 +196,15 @@ class Peer:
         self.versions = versions
 
     def read(self, limit):
-        """Its next line. Missing, and the process is gone, where none comes."""
+        """Its next answer. Missing, and the process is gone, where none comes."""
         deadline = time.monotonic() + limit
-        while b"\n" not in self.rest:
+        while True:
+            line, end, rest = self.rest.partition(b"\n")
+            if end:
+                self.rest = rest
+                if line.startswith(b"{"):  # and no remark of a library
+                    return json.loads(line)
+                continue
             left = max(deadline - time.monotonic(), 0)
             if not select.select([self.process.stdout], [], [], left)[0]:
                 self.close()
@@ -201,8 +213,6 @@ class Peer:
             if not more:
                 raise Missing(f"its process ended with {self.close()}")
             self.rest += more
-        line, _, self.rest = self.rest.partition(b"\n")
-        return json.loads(line)
 
     def is_ready(self, rows, budget):
         """Whether it can be asked; says once why not."""
@@ -240,6 +250,7 @@ class Peer:
             process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.5)  # at the end of its input it ends
+        gpu_process.kept.discard(process.pid)
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(gpu_process.KILL_SECONDS)
@@ -264,11 +275,10 @@ def json_lines(text):
                 yield json.loads(line)
 
 
-def measure_tool(args, rows, limit, name, flags=(), peer=None, **fields):
+def measure_tool(args, rows, limit, name, flags=(), **fields):
     """Its rows, also those that it printed before it failed."""
     try:
-        out, reason = gpu_process.run([tool(args, name), *flags], limit, environment(),
-                                      spare=spared(peer)), None
+        out, reason = gpu_process.run([tool(args, name), *flags], limit, environment()), None
     except Missing as missing:
         out, reason = missing.out, missing
     for row in json_lines(out):
@@ -277,11 +287,10 @@ def measure_tool(args, rows, limit, name, flags=(), peer=None, **fields):
         raise reason
 
 
-def measure_floors(args, rows, budget, what, flags=(), seconds=CASE_SECONDS, peer=None):
+def measure_floors(args, rows, budget, what, flags=(), seconds=CASE_SECONDS):
     tiny = TINY_FLOORS if args.tiny else []
     try:
-        measure_tool(args, rows, budget.limit(seconds), "floors", [*tiny, "--what", what, *flags],
-                     peer=peer)
+        measure_tool(args, rows, budget.limit(seconds), "floors", [*tiny, "--what", what, *flags])
     except Missing as reason:
         rows.note(f"{' '.join(['floors', what, *flags])}: not measured: {reason}")
 
@@ -292,15 +301,15 @@ def phases_flags(args, model, lanes, precision):
     return [*config, "--lanes", lanes, "--precision", precision], rounds
 
 
-def measure_phases(args, rows, budget, model, lanes, precision, overlap=(), peer=None):
+def measure_phases(args, rows, budget, model, lanes, precision, overlap=()):
     """`overlap`: flags that vary it."""
     flags, rounds = phases_flags(args, model, lanes, precision)
     name = " ".join(overlap).replace("--", "")
     try:
         with budget.hang_counts(precision):
             measure_tool(args, rows, budget.limit(CASE_SECONDS / 2), "phases",
-                         [*flags, *rounds, *overlap], peer=peer, model=model, lanes=lanes,
-                         precision=precision, overlap=name)
+                         [*flags, *rounds, *overlap], model=model, lanes=lanes, precision=precision,
+                         overlap=name)
     except Missing as reason:
         words = ["phases", model, str(lanes), precision, *([name] if name else [])]
         rows.note(f"{' '.join(words)}: not measured: {reason}")
@@ -317,7 +326,7 @@ def measure_step(args, rows, budget, peer, case, turn):
     try:
         limit = budget.limit(args.case_seconds)
         with budget.charge(case), budget.hang_counts((program, variant.rpartition("_")[2])):
-            speed, windows = (our_step(args, limit, model, lanes, variant, peer=peer)
+            speed, windows = (our_step(args, limit, model, lanes, variant)
                               if program == "ptb_dist"
                               else peer.step(limit, model, lanes, variant))
     except Missing as reason:

@@ -17,7 +17,6 @@ Further calls with the same folder add to it. No file grows beyond MOST_BYTES.
 import contextlib
 import io
 import pathlib
-import signal
 import tempfile
 import time
 import traceback
@@ -25,17 +24,15 @@ import zipfile
 
 import gpu_kernels
 import gpu_process
-from gpu_measure import (CASE_SECONDS, Peer, json_lines, measure_floors, measure_phases,
-                         measure_rounds, model_flags, phases_flags, read_metrics, tool,
-                         training_row)
+import gpu_suite
+from gpu_measure import (CASE_SECONDS, MOST_BYTES, Peer, add_clocks, json_lines, measure_floors,
+                         measure_phases, measure_rounds, model_flags, phases_flags, read_metrics,
+                         tool, training_row)
 from gpu_process import Missing
 from gpu_tables import PUBLISHED_VALID, all_tables, read_rows
 from speed import environment
 
-MOST_BYTES = 15_000_000
-MOST_OF_A_TEST = 200_000  # bytes of its output, the end
-# Behind the end of a call's own time a case may take its grace, and then this is the end.
-LAST_SECONDS = 20
+MOST_OF_A_TEST = 200_000  # characters of its output, the end
 
 
 class Folder:
@@ -56,7 +53,8 @@ class Folder:
         part.replace(self.path / name)
 
     def pack(self, name, member, data):
-        """Puts `member` into the archive; one of that name that is there keeps it."""
+        """Puts `member` into the archive; one of that name that is there keeps it. Missing, and the
+        archive is as it was, where that is full."""
         image = io.BytesIO()
         with zipfile.ZipFile(image, "w", zipfile.ZIP_DEFLATED) as new:
             if (self.path / name).is_file():
@@ -78,8 +76,9 @@ class Folder:
 
 
 class Session:
-    def __init__(self, args, rows, budget, folder):
+    def __init__(self, args, rows, budget, folder, sampler):
         self.args, self.rows, self.budget, self.folder = args, rows, budget, folder
+        self.sampler = sampler
         self.peer = Peer(args)
 
     def do(self, name, case, *arguments, **more):
@@ -92,20 +91,25 @@ class Session:
         except Exception as error:  # a defect of these scripts, or output that nobody foresaw
             self.rows.note(f"{name}: not measured: {type(error).__name__}: {error}")
             self.folder.append("log.txt", traceback.format_exc())
+        add_clocks(self.rows, self.sampler, name)
         with contextlib.suppress(Exception):  # the rows are what counts
             self.folder.append("log.txt", f"{time.monotonic() - start:8.1f} s  {name}\n")
             self.folder.write_tables()
 
-    def run(self, command, seconds, **how):
+    def run(self, command, seconds):
         """Ended; what a failed program said is in the log."""
-        limit = self.budget.limit(seconds)
-        spare = [self.peer.process.pid] if self.peer.process else []
-        ended = gpu_process.run_to_end(command, limit, environment() | how.pop("variables", {}),
-                                       spare=spare, **how)
+        ended = gpu_process.run_to_end(command, self.budget.limit(seconds), environment())
         if ended.status != 0:
             self.folder.append("log.txt", f"{command}\nexit status {ended.status}\n"
                                f"{ended.out[-MOST_OF_A_TEST:]}{ended.err[-MOST_OF_A_TEST:]}\n")
         return ended
+
+    def pack(self, name, member, data):
+        """What has no room is no reason to lose the rest of a case."""
+        try:
+            self.folder.pack(name, member, data)
+        except Missing as reason:
+            self.rows.note(str(reason))
 
     # --- cases ---
 
@@ -117,21 +121,23 @@ class Session:
         self.folder.append("log.txt", ended.out)
 
     def suite(self, name, seconds):
-        """A test of the GPU suite. There a skipped test has failed: a GPU is at hand."""
-        with tempfile.TemporaryDirectory(prefix="ptb_dist_gpu_") as scratch:
-            ended = self.run([*self.args.suite, name], seconds, cwd=scratch,
-                             variables=dict(PTB_DIST_REQUIRE="gpu"))
-        verdict = {0: "passed", None: "hung"}.get(ended.status, "failed")
-        self.folder.append("suite.txt", f"=== {name}: {verdict} after {ended.seconds:.1f} s\n"
-                           f"{ended.out[-MOST_OF_A_TEST:]}{ended.err[-MOST_OF_A_TEST:]}\n")
-        self.rows.add("suite", test=name, verdict=verdict, seconds=round(ended.seconds, 1))
+        """A test of the GPU suite, with one run of each kind. A skipped one has failed: a GPU is at
+        hand."""
+        test = gpu_suite.tests(self.args.suite, self.args.build).get(name)
+        if test is None:
+            raise Missing("the suite has no such test")
+        verdict, reason, out = gpu_suite.run(
+            test, self.budget.limit(seconds), gpu_process.GRACE, PTB_DIST_TEST_QUICK="1",
+            PTB_DIST_REQUIRE="gpu")
+        self.folder.append("suite.txt", f"=== {verdict} {name}: {reason}\n"
+                           f"{out[-MOST_OF_A_TEST:]}\n")
+        self.rows.add("suite", test=name, verdict=verdict, why=reason)
 
     def floors(self, what, *flags, seconds=30):
-        measure_floors(self.args, self.rows, self.budget, what, flags, seconds, self.peer)
+        measure_floors(self.args, self.rows, self.budget, what, flags, seconds)
 
     def phases(self, model, lanes, precision, *overlap):
-        measure_phases(self.args, self.rows, self.budget, model, lanes, precision, overlap,
-                       self.peer)
+        measure_phases(self.args, self.rows, self.budget, model, lanes, precision, overlap)
 
     def rounds(self, *turns):
         measure_rounds(self.args, self.rows, self.budget, self.peer, turns)
@@ -147,12 +153,15 @@ class Session:
             program = [tool(self.args, "phases"), *flags, "--mark"]
             ended = self.run(gpu_kernels.command(ncu, log, program), CASE_SECONDS)
             text = log.read_text(errors="replace") if log.is_file() else ""
-            self.folder.pack("kernels.zip", f"{model}_{lanes}_{precision}.csv", text)
+            self.pack("kernels.zip", f"{model}_{lanes}_{precision}.csv", text)
             phases = [row["phase"] for row in json_lines(ended.out) if row["kind"] == "mark"]
-            for record in gpu_kernels.by_phase(text, phases):
+            found = gpu_kernels.by_phase(text, phases)
+            for record in found:
                 self.rows.add("kernel", model=model, lanes=lanes, precision=precision, **record)
             if ended.status != 0:
                 raise Missing(why(ended), is_hang=ended.status is None)
+            if not found:  # who may not read its counters lets the program run nevertheless
+                raise Missing(gpu_kernels.complaint(text))
 
     def training(self, model, precision, seconds):
         """In full, from the beginning, without checkpoints: they are not what is measured here."""
@@ -165,8 +174,8 @@ class Session:
                               *self.args.flags], seconds)
             metrics = run_dir / "metrics.jsonl"
             if metrics.is_file():
-                self.folder.pack("metrics.zip", f"{model}_{precision}_seed{self.args.seed}.jsonl",
-                                 metrics.read_bytes())
+                self.pack("metrics.zip", f"{model}_{precision}_seed{self.args.seed}.jsonl",
+                          metrics.read_bytes())
             if ended.status != 0:
                 done = sum(record["kind"] == "epoch" and record["split"] == "valid"
                            for record in read_metrics(run_dir))
@@ -244,21 +253,10 @@ def tools(session):
 CALLS = {"first": first, "train": trainings, "tools": tools}
 
 
-def default_suite(project):
-    """How a test of the suite is run here: in a bundle, or in a build."""
-    if (project / "bin/gpu_suite.sh").is_file():
-        return [str(project / "bin/gpu_suite.sh")]
-    ctest = 'exec ctest --test-dir "$0" --output-on-failure --no-tests=error -R "^$1\$"'
-    return ["sh", "-c", ctest, str(project / "build")]
-
-
-def run(args, rows, budget, folder):
+def run(args, rows, budget, folder, sampler):
     """The exit status: 1 where a note or a test says that something is missing."""
-    # If even this process should be stuck, in a file system say.
-    signal.setitimer(signal.ITIMER_REAL, budget.left() + LAST_SECONDS)
-    session = Session(args, rows, budget, folder)
+    session = Session(args, rows, budget, folder, sampler)
     with contextlib.closing(session.peer):
         CALLS[args.command](session)
-    signal.setitimer(signal.ITIMER_REAL, 0)
     return int(any(row["kind"] == "note" or row.get("verdict", "passed") != "passed"
                    for row in rows.rows))

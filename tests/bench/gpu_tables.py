@@ -121,8 +121,24 @@ def kernel_table(rows):
 def suite_table(rows):
     rows = [row for row in rows if row["kind"] == "suite"]
     if rows:
-        table("GPU suite", ["test", "verdict", "seconds"],
-              [[row["test"], row["verdict"], row["seconds"]] for row in rows])
+        table("GPU suite", ["test", "verdict", "after"],
+              [[row["test"], row["verdict"], row["why"]] for row in rows])
+
+
+def clocks_table(rows):
+    def spread(values):
+        return " / ".join(f"{value:g}" for value in values) if values else "-"
+
+    rows = [row for row in rows if row["kind"] == "clocks"]
+    if rows:
+        table("While GPUs worked: least / median / most of the samples", 
+              ["case", "GPU", "samples", "SM, MHz", "memory, MHz", "W", "°C",
+               "slowed down by, samples"],
+              [[row["case"], row["gpu"], row["busy"],
+                *(spread(row[key]) for key in ("sm_clock", "memory_clock", "power",
+                                               "temperature")),
+                ", ".join(f"{why}: {count}" for why, count in row["slowed"].items()) or "-"]
+               for row in rows])
 
 
 def train_bars(row):
@@ -212,7 +228,7 @@ def tables(rows):
     for row in rows:
         if row["kind"] == "machine":
             print("- " + ", ".join(f"{key}: {value}" for key, value in row.items()
-                                   if key != "kind"))
+                                   if key not in ("kind", "gpus")))
     floors = [row for row in rows if row["kind"] == "floor"]
     if floors:
         table("Floors of this chip", ["floor", "value", "what"],
@@ -224,6 +240,7 @@ def tables(rows):
     kernel_table(rows)
     train_table(rows)
     scaling_table(rows)
+    clocks_table(rows)
     notes = [row["text"] for row in rows if row["kind"] == "note"]
     if notes:
         print("\nNot measured, and why:\n" + "\n".join(f"- {text}" for text in notes))

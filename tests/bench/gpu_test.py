@@ -10,20 +10,27 @@ whatever hangs, is tested.
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import time
+import unittest
 import zipfile
+from unittest import mock
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "train"))
+sys.path[:0] = [str(HERE.parent / "train"), str(HERE.parent / "support")]
+import gpu_process  # noqa: E402
+import gpu_session  # noqa: E402
 import program  # noqa: E402
 
 # In the place of an interpreter with torch: it takes 2 ms a window, but for graphs in bf16.
 PEER = """#!/usr/bin/env python3
 import json, sys, time
+print("a remark of a library")
 print(json.dumps({"torch": "0.0"}), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
@@ -70,7 +77,10 @@ case ${0##*/} in
     hang "$what" ;;
   *phases)
     hang "phases-$config-$precision"
-    echo '{"kind":"phase","phase":"all","milliseconds":1}' ;;
+    case $* in
+      *--mark*) echo '{"kind":"mark","phase":"all"}' ;;
+      *) echo '{"kind":"phase","phase":"all","milliseconds":1}' ;;
+    esac ;;
   *)
     case $* in
       *--version*) hang version; echo 'ptb_dist 0' ;;
@@ -94,11 +104,23 @@ case ${0##*/} in
     esac ;;
 esac
 """
-# In the place of bin/gpu_suite.sh: one test fails.
+# In the place of the GPU suite's tests: one fails.
 SUITE = HANG + r"""
-echo "test $1, $PTB_DIST_REQUIRE"
+echo "test $1, $PTB_DIST_REQUIRE, $PTB_DIST_TEST_QUICK"
 hang "$1"
 [ "$1" != gpu_trainer ]
+"""
+SUITE_TESTS = [f"gpu_{name}" for name in ("operations", "model", "trainer", "ranks", "memcheck",
+                                          "racecheck", "initcheck", "synccheck")]
+# A GPU that its limit of power slows down; or it does not answer.
+NVIDIA_SMI = HANG + r"""
+hang nvidia-smi
+case $1 in
+  *--query-gpu=name*) echo 'H200, GPU-1, 580.65, 143771, 1980, 3201, 700.00, Default, [N/A]' ;;
+  *index*) echo '0, 100, 1410, 3201, 699.50, 60, 0x4' ;;
+  *) echo 0x0 ;;
+esac
+case $* in *--loop-ms*) sleep 0.02; exec "$0" "$@" ;; esac
 """
 # The program that it is given, then what ncu would have written of it: in each phase a mark and two
 # kernels, and one before them.
@@ -127,10 +149,9 @@ cat "$log.out"
   done
 } >"$log"
 case $* in *' large '*bf16*) hang ncu ;; esac
+case $* in *' small '*bf16*) echo '==ERROR== ERR_NVGPUCTRPERM - No permission' >"$log" ;; esac
 """
-# Notes how it was called, and runs the program.
 SANITIZER = r"""#!/bin/sh
-echo "$@" >>"$CALLS"
 while [ "$1" != --error-exitcode ]; do shift; done
 shift 2
 exec "$@"
@@ -176,11 +197,17 @@ class Gpu(program.TestCase):
     def session(self, command, *flags, status=1, **variables):
         """The rows and the tables in its folder."""
         out = self.scratch / "out"
-        self.call([command, "--out", str(out), "--suite", self.script("suite", SUITE), *flags],
-                  status, variables)
+        self.call([command, "--out", str(out), "--suite", self.suite(), *flags], status, variables)
         self.assertLessEqual({file.name for file in out.iterdir()}, FILES)
         rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
         return rows, (out / "tables.md").read_text()
+
+    def suite(self):
+        """A list of the GPU suite's tests, in the place of which is a script."""
+        test, file = self.script("suite", SUITE), self.scratch / "suite.json"
+        file.write_text(json.dumps(dict(tests=[dict(name=name, command=[test, name], properties=[])
+                                               for name in SUITE_TESTS])))
+        return str(file)
 
     def fakes(self, peer="peer"):
         """Flags for programs that answer at once, and hang where HANGS says so."""
@@ -195,8 +222,9 @@ class Gpu(program.TestCase):
         return str(path)
 
     def with_tools(self):
-        """A PATH that has an ncu and no nvidia-smi but this machine's."""
+        """A PATH that has an ncu and an nvidia-smi."""
         self.script("ncu", NCU)
+        self.script("nvidia-smi", NVIDIA_SMI)
         return dict(PATH=f"{self.scratch}:{program.environment()['PATH']}")
 
     def table(self, *rows):
@@ -269,10 +297,17 @@ class First(Gpu):
         with zipfile.ZipFile(self.scratch / "out/kernels.zip") as archive:
             self.assertEqual(set(archive.namelist()), {"tiny_8_bf16.csv", "tiny_8_tf32.csv"})
 
+        self.assertIn("gpu: H200 (driver 580.65, 143771 MiB, up to 1980 MHz, 700 W)", out)
+        clocks = {row["case"]: row["sm_clock"] for row in self.of_kind(rows, "clocks")}
+        self.assertEqual(clocks["steps, first round"], [1410, 1410, 1410])
+        self.assertRegex(out, r"\| steps, first round \| 0 \| \d+ \| 1410 / 1410 / 1410 \| .* "
+                              r"\| power cap: \d+ \|\n")
+
         self.assertEqual([(row["test"], row["verdict"]) for row in self.of_kind(rows, "suite")],
                          [("gpu_operations", "passed"), ("gpu_model", "passed"),
                           ("gpu_trainer", "failed")])
-        self.assertIn("test gpu_model, gpu", (self.scratch / "out/suite.txt").read_text())
+        self.assertIn("test gpu_model, gpu, 1", (self.scratch / "out/suite.txt").read_text())
+
 
 def patient(test):
     """Calls it with a scale of limits: short ones, and longer where the machine was too busy."""
@@ -307,38 +342,42 @@ class Hangs(Gpu):
                      "floors barrier: not measured: stopped after",
                      "phases medium 20 tf32: not measured: stopped after",
                      "kernels large bf16: not measured: stopped after",
+                     "kernels small bf16: not measured: ncu lists no kernel of any phase: ERR_NVG",
                      "pytorch graph_tf32, small, 20 lanes: not measured: no answer within"):
             self.assertIn(text, notes)
         # And PyTorch's graphs in bf16, which say why.
-        self.assertEqual(len(notes.splitlines()), 10, notes)
+        self.assertEqual(len(notes.splitlines()), 11, notes)
         # All others are there, and what had been printed before.
         steps = [(row["model"], row["variant"]) for row in self.of_kind(rows, "step")
                  if row["round"] == 0]
         self.assertEqual(len(steps), 3 * len(("tf32", "fp32", "eager_tf32", "eager_bf16")) + 2)
-        self.assertEqual(len(self.of_kind(rows, "kernel")), 0)
+        self.assertEqual({row["model"] + row["precision"] for row in self.of_kind(rows, "kernel")},
+                         {"largebf16", "largetf32", "smalltf32"})
         self.assertEqual([row["floor"] for row in self.of_kind(rows, "floor")],
                          ["chip", "chain", "graphs", *["products"] * 3, "read", "barrier"])
         self.assertEqual(len(self.of_kind(rows, "phase")), 8)
         self.assertEqual([(row["test"], row["verdict"]) for row in self.of_kind(rows, "suite")],
-                         [("gpu_operations", "passed"), ("gpu_model", "hung"),
+                         [("gpu_operations", "passed"), ("gpu_model", "failed"),
                           ("gpu_trainer", "failed")])
-        self.assertIn("| gpu_model | hung |", out)
+        self.assertIn("| gpu_model | failed | stopped after ", out)
         self.assertIn("test gpu_model", (self.scratch / "out/suite.txt").read_text())
 
     @patient
     def test_it_ends_in_time_where_all_hangs(self, scale):
         rows, out = self.session("first", *self.fakes(), "--scale-limits", str(scale), "--minutes",
-                                 "2", HANGS="gpu_operations:stubborn,gpu_model:stubborn,"
-                                            "chip:stubborn,chain:stubborn,step-tf32:stubborn")
+                                 "2", **self.with_tools(),
+                                 HANGS="gpu_operations:stubborn,gpu_model:stubborn,chip:stubborn,"
+                                       "chain:stubborn,step-tf32:stubborn,nvidia-smi:sleep")
+        self.assertIn("gpu: no GPU known: nvidia-smi: no answer in", out)
         self.assertLess(self.seconds, 3 * 60 * 9 * scale)
         self.assertIn("2 minutes were over", self.notes(rows))
-        self.assertIn("| gpu_operations | hung |", out)
+        self.assertIn("| gpu_operations | failed | stopped after ", out)
 
     def test_a_kill_loses_nothing_that_was_done(self):
         out = self.scratch / "out"
         variables = self.marked(dict(HANGS="gpu_model:children"))
         process = program.start(
-            ["first", "--out", str(out), "--suite", self.script("suite", SUITE), *self.fakes()],
+            ["first", "--out", str(out), "--suite", self.suite(), *self.fakes()],
             HERE / "gpu.sh", cwd=self.scratch, changes=variables)
         tables, deadline = out / "tables.md", time.monotonic() + 120
         while "| gpu_operations |" not in (tables.read_text() if tables.exists() else ""):
@@ -358,7 +397,7 @@ class Hangs(Gpu):
                                  HANGS="gpu_racecheck:sleep")
         self.assertEqual([(row["test"], row["verdict"]) for row in self.of_kind(rows, "suite")],
                          [("gpu_ranks", "passed"), ("gpu_memcheck", "passed"),
-                          ("gpu_racecheck", "hung"), ("gpu_initcheck", "passed"),
+                          ("gpu_racecheck", "failed"), ("gpu_initcheck", "passed"),
                           ("gpu_synccheck", "passed")])
         self.assertEqual({row["lanes"] for row in self.of_kind(rows, "step")}, {80, 320})
         self.assertIn("| phase | large 20 bf16 | large 20 bf16 piece 0 | large 20 bf16 piece 10 | "
@@ -389,22 +428,65 @@ class Hangs(Gpu):
         self.assertRegex(again.read_text(), r"\| tiny \| tf32 \|")
 
 
+# A session that is stuck behind what it has started, as in the kernel: it cannot even be ended.
+STUCK = """
+import os, signal, subprocess
+import gpu_process
+gpu_process.guard(0.5)
+process = subprocess.Popen(["setsid", "sleep", "1000"])
+print(process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+class Guards(unittest.TestCase):
+    def test_one_that_is_stuck_is_ended(self):
+        ended = subprocess.run([sys.executable, "-c", STUCK], text=True, capture_output=True,
+                               timeout=60, cwd=HERE.parent / "support")
+        self.assertEqual(ended.returncode, 1)
+        self.assertEqual(ended.stderr, "error: stopped, since its time was up and it was stuck\n")
+        self.assertFalse(pathlib.Path("/proc", ended.stdout.strip()).exists())
+
+    def test_what_cannot_be_killed_is_waited_for_once(self):
+        process = subprocess.Popen(["sleep", "1000"])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        with mock.patch.object(gpu_process, "KILL_SECONDS", 0.2), \
+                mock.patch.object(gpu_process, "kept", set()), mock.patch.object(os, "kill") as kill:
+            gpu_process.end_all()
+            self.assertIn(mock.call(process.pid, 9), kill.mock_calls)
+            kill.reset_mock()
+            gpu_process.end_all()
+            kill.assert_not_called()
+
+
+class Folder(Gpu):
+    def test_what_has_no_room(self):
+        """It is told, and neither the archive nor the rest of the case is lost."""
+        folder = gpu_session.Folder(self.scratch / "out")
+        with mock.patch.object(gpu_session, "MOST_BYTES", 3000), mock.patch.multiple(
+                gpu_session.Session, __init__=lambda self: None, folder=folder, rows=mock.Mock(),
+                create=True):
+            session = gpu_session.Session()
+            session.pack("metrics.zip", "a", b"first")
+            session.pack("metrics.zip", "b", os.urandom(4000))
+            session.rows.note.assert_called_once_with("b has no room in metrics.zip")
+            for _ in range(5):
+                folder.append("log.txt", 999 * "x" + "\n")
+        with zipfile.ZipFile(folder.path / "metrics.zip") as archive:
+            self.assertEqual(archive.namelist(), ["a"])
+        self.assertEqual((folder.path / "log.txt").stat().st_size, 2000)
+
+
 class Tools(Gpu):
-    def test_checks_of_the_toolkit(self):
+    def test_what_the_toolkit_checks_is_a_training(self):
         self.script("compute-sanitizer", SANITIZER)
-        calls = self.scratch / "calls"
-        path = f"{self.scratch}:{program.environment()['PATH']}"
-        for tool in ("racecheck", "initcheck"):
-            ended = program.run([tool, str(self.program)],
-                                HERE.parent / "support/compute_sanitizer.sh", cwd=self.scratch,
-                                changes=dict(PATH=path, CALLS=str(calls)))
-            self.assertEqual(ended.status, 0, ended.out + ended.err)
-        lines = calls.read_text().splitlines()
-        self.assertEqual(len(lines), 4)
-        for line in lines[:2]:
-            self.assertIn("--tool racecheck --kernel-name kns=3ptb4cuda "
-                          "--racecheck-detect-level error --target-processes all", line)
-        self.assertIn("--tool initcheck --target-processes all", lines[2])
+        ended = program.run(["memcheck", str(self.program)],
+                            HERE.parent / "support/compute_sanitizer.sh", cwd=self.scratch,
+                            changes=dict(PATH=f"{self.scratch}:{program.environment()['PATH']}",
+                                         PTB_DIST_TEST_QUICK="1"))
+        self.assertEqual(ended.status, 0, ended.out + ended.err)
+        self.assertIn("windows done: 5\n", ended.out)
 
     def test_overlaps_have_the_same_bits(self):
         tool = self.program.parent / "ptb_dist_gpu_phases_on_cpu"
@@ -493,15 +575,17 @@ class Train(Gpu):
 class Scaling(Gpu):
     def test_two_ranks(self):
         rows, out = self.gpu("scaling", "tiny", "--precision", "fp32", "--gpus", "2",
-                             "--weak-lanes", "2", "--strong-lanes", "5", "--rounds", "1",
+                             "--weak-lanes", "2", "--strong-lanes", "5,1", "--rounds", "1",
                              CUDA_ON_CPU_DEVICES="2")
         found = [(row["mode"], row["ranks"], row["lanes"]) for row in self.of_kind(rows, "scaling")]
         self.assertEqual(found, [("weak", 1, 2), ("weak", 2, 4), ("strong", 1, 5),
-                                 ("strong", 2, 5), ("alone", 1, 3)])
+                                 ("strong", 2, 5), ("strong", 1, 1), ("alone", 1, 3)])
+        # Of one lane one of two ranks has none.
+        self.assertIn("tiny, 2 ranks, 1 lanes: not measured: exit status", out)
         # Two layers of [36,72] and 72, the softmax's [18,200] and 200, rows of 24 words.
         derived = [4 * (2 * (36 * 72 + 72) + 18 * 200 + 200 + words * 18) for words in (24, 30)]
         self.assertEqual([row["wire_bytes"] for row in self.of_kind(rows, "scaling")],
-                         [0, derived[0], 0, derived[1], 0])
+                         [0, derived[0], 0, derived[1], 0, 0])
         self.assertNotIn("alone", out)
         for mode, lanes in (("weak", 4), ("strong", 5)):
             self.assertRegex(out, rf"\| tiny \| fp32 \| {mode} \| {lanes} \| 2 \| [\d.]+ \| [\d,]+ "
@@ -522,11 +606,6 @@ class Scaling(Gpu):
         self.assertIn("| weak | 640 | 8 | 10.000 | 2,240,000 | 90 % | 10 % |", out)
         self.assertIn("| strong | 640 | 4 | 20.000 | 1,120,000 | - | 25 % |", out)
         self.assertIn("| strong | 640 | 2 | 30.000 | 746,667 | - | - |", out)
-
-    def test_more_ranks_than_gpus(self):
-        rows, out = self.gpu("scaling", "tiny", "--precision", "fp32", "--gpus", "2",
-                             "--weak-lanes", "2", "--strong-lanes", "1", "--rounds", "1")
-        self.assertIn("1 lanes: not measured: exit status", out)
 
 
 if __name__ == "__main__":

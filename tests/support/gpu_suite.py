@@ -22,21 +22,21 @@ mpirun are those of PATH.
 
 import argparse
 import collections
-import contextlib
 import json
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
 import gpu_machine
+import gpu_process
+from gpu_process import Missing
 
 HERE = pathlib.Path(__file__).resolve().parent
 BUNDLE = HERE.parent.parent
-MARK = "PTB_DIST_GPU_SUITE_TEST"  # a variable that every process of a test has, and no other
+TIMEOUT = 1500  # seconds of a test that has no limit of its own; ctest's, too
 KEPT = 4000  # characters of a test's output, in the file
 
 
@@ -66,60 +66,45 @@ class Rows:
             os.fsync(self.file.fileno())
 
 
-def processes_of(mark):
-    """Those of a test that are there, in whatever group or session."""
-    for variables in pathlib.Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if f"{MARK}={mark}\0".encode() in variables.read_bytes():
-                yield int(variables.parent.name)
+def tests(listed=None, build=None):
+    """By name. `listed`: a file as gpu_suite.json; without one the bundle's, and where this is no
+    bundle, what ctest says of `build`. Missing where there are none."""
+    listed = listed or HERE / "gpu_suite.json"
+    try:
+        if build is not None and not listed.is_file():
+            text = gpu_process.run(["ctest", "--test-dir", build, "-L", "^gpu$",
+                                    "--show-only=json-v1"], 30, os.environ)
+        else:
+            text = listed.read_text()
+    except OSError as error:
+        raise Missing(f"{listed}: {error.strerror}") from None
+    return {test["name"]: test for test in json.loads(text)["tests"]}
 
 
-def stop(process, mark, grace):
-    """With all that the test started: of one that has ended, too. Drivers end their ranks when they
-    are interrupted; what a driver of the GPU holds in the kernel cannot be ended, nor waited for."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(grace)
-    deadline = time.monotonic() + 2
-    while (left := list(processes_of(mark))) and time.monotonic() < deadline:
-        for one in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
-        process.poll()  # a dead child is no longer there
-        time.sleep(0.05)
-
-
-def run(test, seconds, grace, is_quick):
-    """(passed or failed or skipped; more about it; the output); it may take `seconds`."""
+def run(test, seconds, grace, **changes):
+    """(passed or failed or skipped; more about it; the output); it may take `seconds`, None: its
+    own limit. `changes` of the environment."""
     properties = {entry["name"]: entry["value"] for entry in test["properties"]}
     command = [word.replace("@BUNDLE@", str(BUNDLE), 1) for word in test["command"]]
-    changes = dict(change.split("=", 1) for change in properties.get("ENVIRONMENT", []))
-    if is_quick:
-        changes["PTB_DIST_TEST_QUICK"] = "1"
-    limits = [limit for limit in (properties.get("TIMEOUT"), seconds) if limit is not None]
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ptb_dist_gpu_") as scratch, \
-            tempfile.TemporaryFile("w+", errors="replace") as output:
-        changes[MARK] = scratch
-        process = subprocess.Popen(command, cwd=scratch, env={**os.environ, **changes},
-                                   stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+    changes |= dict(change.split("=", 1) for change in properties.get("ENVIRONMENT", []))
+    if (BUNDLE / "bin/mpirun").is_file():  # which is the one for its programs
+        changes["PATH"] = f"{BUNDLE / 'bin'}:{os.environ['PATH']}"
+    limits = [limit for limit in (properties.get("TIMEOUT", TIMEOUT), seconds) if limit is not None]
+    with tempfile.TemporaryDirectory(prefix="ptb_dist_gpu_") as scratch:
         try:
-            status = process.wait(min(limits, default=None))
-            more = f"exit status {status}"
-        except subprocess.TimeoutExpired:
-            status, more = None, f"stopped after {time.monotonic() - start:.1f} s"
-        finally:
-            stop(process, scratch, grace)
-        output.seek(0)
-        text = output.read()
-    if status == 0:
-        return "passed", f"{time.monotonic() - start:.1f} s", text
-    if status is not None and status == properties.get("SKIP_RETURN_CODE"):
-        reason = (text.splitlines() or ["no reason"])[-1]  # complaints may stand before it
-        return "skipped", reason.removeprefix("skipped: "), text
-    return "failed", more, text
+            # Drivers end their ranks when they are interrupted.
+            ended = gpu_process.run_to_end(command, min(limits), {**os.environ, **changes}, scratch,
+                                           signal.SIGINT, grace, is_merged=True)
+        except Missing as reason:
+            return "failed", str(reason), ""
+    if ended.status == 0:
+        return "passed", f"{ended.seconds:.1f} s", ended.out
+    if ended.status is None:
+        return "failed", f"stopped after {ended.seconds:.1f} s", ended.out
+    if ended.status == properties.get("SKIP_RETURN_CODE"):
+        reason = gpu_process.last_line(ended.out)  # complaints may stand before it
+        return "skipped", reason.removeprefix("skipped: "), ended.out
+    return "failed", f"exit status {ended.status}", ended.out
 
 
 def run_all(tests, args, rows):
@@ -129,14 +114,17 @@ def run_all(tests, args, rows):
     machine = gpu_machine.machine()
     print(f"machine: {gpu_machine.line(machine)}", flush=True)
     rows.add("machine", **machine)
+    changes = dict(PTB_DIST_TEST_QUICK="1") if args.quick else {}
     with gpu_machine.Sampler() as sampler:
+        if sampler.process:
+            gpu_process.kept.add(sampler.process.pid)
         for test in tests:
             left, start = budget.left(), time.monotonic()
             if left is not None and left <= 0:
                 verdict, more, output = "not run", "the time was up", ""
             else:
                 sampler.summary()  # what was before it is not its own
-                verdict, more, output = run(test, left, budget.grace, args.quick)
+                verdict, more, output = run(test, left, budget.grace, **changes)
             counts[verdict] += 1
             print(f"{verdict} {test['name']}: {more}", flush=True)
             if verdict == "failed":
@@ -155,16 +143,17 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="it is written anew")
     parser.add_argument("--quick", action="store_true", help="fewer runs in each test")
     args = parser.parse_args()
-    listed = json.loads((HERE / "gpu_suite.json").read_text())["tests"]
-    tests = {test["name"]: test for test in listed}
+    known = tests()
     for name in args.names:
-        if name not in tests:
-            parser.error(f"{name}: no such test; there are {', '.join(tests)}")
+        if name not in known:
+            parser.error(f"{name}: no such test; there are {', '.join(known)}")
     try:
         rows = Rows(args.json)
     except OSError as error:
         parser.error(f"--json {args.json}: {error.strerror}")
-    counts = run_all([tests[name] for name in args.names or tests], args, rows)
+    gpu_process.adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started does not outlive it
+    counts = run_all([known[name] for name in args.names or known], args, rows)
     rows.add("end", **counts)
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     return 1 if counts["failed"] or counts["not run"] else 0

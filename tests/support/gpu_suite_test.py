@@ -144,7 +144,7 @@ class Suite(TestCase):
         self.script(self.bin / "nvidia-smi", NVIDIA_SMI)
         self.support = self.scratch / "tests/support"
         self.support.mkdir(parents=True)
-        for name in ("gpu_suite.py", "gpu_machine.py"):
+        for name in ("gpu_suite.py", "gpu_machine.py", "gpu_process.py"):
             shutil.copy(HERE / name, self.support)
         self.script(self.scratch / "bin/a_test", TEST)
         self.hung, self.file = self.scratch / "hung", self.scratch / "rows.jsonl"

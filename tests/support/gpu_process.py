@@ -2,17 +2,18 @@
 
 When a command has ended, or its time is up, all that it has started is killed, whatever group or
 session that is in: orphans fall to this process (PR_SET_CHILD_SUBREAPER). Output goes to files, so
-that nobody waits for a pipe that some child keeps open.
+that nobody waits for a pipe that some child keeps open. Of other processes only /proc/PID/stat is
+read: whoever reads the command line or the variables of one that the kernel holds is held, too.
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -20,6 +21,8 @@ PR_SET_CHILD_SUBREAPER = 36
 GRACE = 2  # seconds from the request to end to the kill
 KILL_SECONDS = 5  # a process that waits for a driver may not die
 KEPT_BYTES = 1_000_000  # of an output, its end
+
+kept = set()  # processes that live on from command to command, with what they start
 
 
 class Missing(Exception):
@@ -39,11 +42,15 @@ class Ended:
 
 
 def adopt_orphans():
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """For this process, not for those that it forks."""
+    with contextlib.suppress(ImportError, OSError):  # a bare Python, which then misses some of them
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def descendants(without=()):
-    """Processes that this one, or what it started, has started; but for `without` and theirs."""
+def descendants():
+    """Processes that this one, or what it started, has started; but for `kept` and theirs."""
     children = {}
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile
@@ -51,16 +58,20 @@ def descendants(without=()):
             children.setdefault(parent, []).append(int(stat.parent.name))
     found, rest = [], [os.getpid()]
     while rest:
-        mine = [pid for pid in children.get(rest.pop(), []) if pid not in without]
+        mine = [pid for pid in children.get(rest.pop(), []) if pid not in kept]
         found += mine
         rest += mine
     return found
 
 
-def end_all(spare=()):
-    """Kills all that this process has started, but for `spare` and what those have."""
+def end_all():
+    """Kills all that this process has started, but for `kept` and what those have. What the kernel
+    holds does not die; that is waited for only once."""
     deadline = time.monotonic() + KILL_SECONDS
-    while (left := descendants(spare)) and time.monotonic() < deadline:
+    while left := descendants():
+        if time.monotonic() > deadline:
+            kept.update(left)
+            return
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -69,12 +80,34 @@ def end_all(spare=()):
         time.sleep(0.01)
 
 
-def wait(process, limit, grace):
+def guard(seconds):
+    """Goes on in a child, while this process waits for it and ends with its exit status; with 1, and
+    the child and all that was started are killed, when `seconds` are over. So it ends in time even
+    if the child itself is stuck: in a file system, or in a pipe that nobody reads."""
+    adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        adopt_orphans()
+        return
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, lambda *_: os.kill(child, signal.SIGTERM))
+    deadline = time.monotonic() + seconds
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    end_all()  # also what a child that was killed has left
+    if ended[0] == 0:
+        print("error: stopped, since its time was up and it was stuck", file=sys.stderr, flush=True)
+        os._exit(1)
+    status = os.waitstatus_to_exitcode(ended[1])
+    os._exit(status if status >= 0 else 128 - status)
+
+
+def wait(process, limit, ask, grace):
     """The exit status, or None when the time is up: then it was asked to end."""
     try:
         return process.wait(max(limit, 0))
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, ask)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(min(grace, limit))
         return None
@@ -86,25 +119,27 @@ def text_of(file):
     return file.read().decode(errors="replace")
 
 
-def run_to_end(command, limit, environment, spare=(), grace=GRACE, cwd=None):
-    """Ended, or Missing where it cannot be started. Processes `spare` live on."""
+def run_to_end(command, limit, environment, cwd=None, ask=signal.SIGTERM, grace=GRACE,
+               is_merged=False):
+    """Ended, or Missing where it cannot be started. When its time is up, its group gets the signal
+    `ask`. Merged: standard error is in its output."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start = time.monotonic()
         try:
             process = subprocess.Popen([str(word) for word in command], env=environment, cwd=cwd,
-                                       stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                                       start_new_session=True)
+                                       stdin=subprocess.DEVNULL, stdout=out,
+                                       stderr=out if is_merged else err, start_new_session=True)
         except OSError as error:
             raise Missing(f"{command[0]}: {error.strerror}") from None
         try:
-            status = wait(process, limit, grace)
+            status = wait(process, limit, ask, grace)
             seconds = time.monotonic() - start
         finally:
             if process.returncode is None:
                 process.kill()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(KILL_SECONDS)
-            end_all(spare)
+            end_all()
         return Ended(status, text_of(out), text_of(err), seconds)
 
 
@@ -112,9 +147,9 @@ def last_line(text):
     return (text.strip().splitlines() or ["no output"])[-1]
 
 
-def run(command, limit, environment, **how):
+def run(command, limit, environment):
     """Standard output; Missing with the last line of an error, or when the time is up."""
-    ended = run_to_end(command, limit, environment, **how)
+    ended = run_to_end(command, limit, environment)
     if ended.status is None:
         raise Missing(f"stopped after {limit:.3g} s", ended.out, is_hang=True)
     if ended.status != 0:
