@@ -452,7 +452,8 @@ class Guards(unittest.TestCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         with mock.patch.object(gpu_process, "KILL_SECONDS", 0.2), \
-                mock.patch.object(gpu_process, "kept", set()), mock.patch.object(os, "kill") as kill:
+                mock.patch.object(gpu_process, "kept", set()), \
+                mock.patch.object(os, "kill") as kill:
             gpu_process.end_all()
             self.assertIn(mock.call(process.pid, 9), kill.mock_calls)
             kill.reset_mock()

@@ -81,9 +81,9 @@ def end_all():
 
 
 def guard(seconds):
-    """Goes on in a child, while this process waits for it and ends with its exit status; with 1, and
-    the child and all that was started are killed, when `seconds` are over. So it ends in time even
-    if the child itself is stuck: in a file system, or in a pipe that nobody reads."""
+    """Goes on in a child, while this process waits for it and ends with its exit status. When
+    `seconds` are over, the child and all that was started are killed, and the status is 1: so it
+    ends in time even if the child is stuck, in a file system or a pipe that nobody reads."""
     adopt_orphans()
     child = os.fork()
     if child == 0:
