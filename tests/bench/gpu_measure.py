@@ -297,7 +297,7 @@ def measure_floors(args, rows, budget, what, flags=(), seconds=CASE_SECONDS):
 
 def phases_flags(args, model, lanes, precision):
     config = TINY_PHASES if model == "tiny" else ["--config", model]
-    rounds = ["--repeats", "2", "--rounds", "3"] if model == "tiny" else []
+    rounds = ["--repeats", "1", "--rounds", "1"] if model == "tiny" else []
     return [*config, "--lanes", lanes, "--precision", precision], rounds
 
 

@@ -191,6 +191,11 @@ def why(ended):
     return f"exit status {ended.status}: {gpu_process.last_line(ended.err or ended.out)}"
 
 
+def fast_precisions(args):
+    """Those that the bars are for."""
+    return [precision for precision in ("bf16", "tf32") if precision in args.precisions]
+
+
 # --- the calls ----------------------------------------------------------------------------------
 
 def first(session):
@@ -216,7 +221,7 @@ def first(session):
     for what in ("read", "barrier"):
         do(f"floors {what}", session.floors, what)
     for model in dict.fromkeys((models[-1], models[0])):
-        for precision in ("bf16", "tf32"):
+        for precision in fast_precisions(args):
             do(f"kernels {model} {precision}", session.kernels, model, precision, args.lanes[0])
     do("trainer", session.suite, "gpu_trainer", 150)
     do("steps, second round", session.rounds, 1)
@@ -240,7 +245,7 @@ def tools(session):
     do("racecheck", session.suite, "gpu_racecheck", 90)
     variants = [["--piece", "0"], ["--piece", "10"], ["--queues", "2"], ["--queues", "1"]]
     for model in reversed(args.models):
-        for precision in ("bf16", "tf32"):
+        for precision in fast_precisions(args):
             for overlap in ([], *variants):
                 do(f"phases {model} {precision} {' '.join(overlap)}", session.phases, model,
                    min(args.lanes), precision, *overlap)

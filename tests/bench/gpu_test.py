@@ -251,11 +251,32 @@ class Gpu(program.TestCase):
         return found
 
 
-class First(Gpu):
-    def test_on_the_emulation(self):
-        rows, out = self.session("first", "--tiny", "--program", str(self.program), "--comm", "mpi",
-                                 "--lanes", "8", "--python", self.script("peer", PEER),
-                                 **self.with_tools())
+class OnTheEmulation(Gpu):
+    def emulated(self):
+        return ["--tiny", "--program", str(self.program), "--comm", "mpi"]
+
+    def test_train(self):
+        """Without a checkpoint in the way."""
+        rows, out = self.session("train", *self.emulated(), "--", "--epochs", "1", status=0)
+        row, = self.of_kind(rows, "train")
+        self.assertEqual((row["epochs"], row["has_checkpoints"]), (1, False))
+        self.assertIn("| tiny | tf32 | 1 | 1 | 1 |", out)
+        with zipfile.ZipFile(self.scratch / "out/metrics.zip") as archive:
+            self.assertIn(b'"kind":"test"', archive.read("tiny_tf32_seed1.jsonl"))
+
+    def test_tools(self):
+        rows, out = self.session("tools", *self.emulated(), "--precisions", "bf16", "--lanes", "4,8",
+                                 "--peers", "eager_bf16", "--python", self.script("peer", PEER),
+                                 status=0)
+        self.assertEqual(len(self.of_kind(rows, "suite")), 5)
+        self.assertEqual(list(dict.fromkeys(row["overlap"] for row in self.of_kind(rows, "phase"))),
+                         ["", "piece 0", "piece 10", "queues 2", "queues 1"])
+        self.assertEqual({(row["lanes"], row["variant"]) for row in self.of_kind(rows, "step")},
+                         {(8, "bf16"), (8, "eager_bf16")})
+
+    def test_first(self):
+        rows, out = self.session("first", *self.emulated(), "--lanes", "8", "--python",
+                                 self.script("peer", PEER), **self.with_tools())
         self.check_steps(rows, 8)
         line = re.search(r"Words/s.*?^(\| tiny \| 8 \|.*?)$", out, re.M | re.S)[1]
         self.assertRegex(line, r"^\| tiny \| 8 (\| [\d,]+ ){3}(\| 24,000 ){3}\| - \|$")

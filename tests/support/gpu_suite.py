@@ -12,6 +12,8 @@ for want of time; behind that of a failed one is its output. A test that does no
 with all that it started, and those behind it go on. Exit status 0 if none failed and all were run,
 1 otherwise, 2 for a name that no test has.
 
+tests/bench/gpu.sh runs tests by run(), with the limits and in the order of its own.
+
 The lines of FILE, by their "kind": machine (gpu_machine.py); test, with its verdict, seconds, the
 end of its output, and clocks and power while it ran; end, with the counts.
 
