@@ -250,8 +250,20 @@ def main():
     if args.is_session:
         gpu_process.guard(budget.left() + LAST_SECONDS)
     gpu_process.adopt_orphans()
-    # What was started does not outlive it.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return measure(args, budget)
+    finally:  # what was started does not outlive it, even where the signal came while it was
+        gpu_process.end_all()
+
+
+def end(number, _):
+    signal.signal(number, signal.SIG_IGN)  # once is enough, and another would disturb the end
+    sys.exit(128 + number)
+
+
+def measure(args, budget):
+    """The exit status."""
     gpu_machine.PATIENCE *= args.scale_limits
     folder = gpu_session.Folder(args.out) if args.is_session else None
     rows = Rows(folder.rows if folder else args.json or pathlib.Path(f"gpu_{args.command}.jsonl"))

@@ -122,6 +122,15 @@ case $1 in
 esac
 case $* in *--loop-ms*) sleep 0.02; exec "$0" "$@" ;; esac
 """
+KILLED_AT_A_START = """
+import os, signal, subprocess
+class Popen(subprocess.Popen):
+    def __init__(self, command, *more, **named):
+        super().__init__(command, *more, **named)
+        if "gpu_operations" in command:
+            os.kill(os.getpid(), signal.SIGTERM)
+subprocess.Popen = Popen
+"""
 # The program that it is given, then what ncu would have written of it: in each phase a mark and two
 # kernels, and one before them.
 NCU = HANG + r"""
@@ -410,6 +419,18 @@ class Hangs(Gpu):
         self.assertEqual(self.survivors(), [])
         self.assertIn("gpu_operations", (out / "rows.jsonl").read_text())
         self.assertIn("test gpu_operations", (out / "suite.txt").read_text())
+
+    def test_a_kill_leaves_nothing_behind_that_had_just_been_started(self):
+        """Not yet known to whoever would wait for it: a Python that kills itself at that moment."""
+        self.script("sitecustomize.py", KILLED_AT_A_START)
+        process = program.start(
+            ["first", "--out", str(self.scratch / "out"), "--suite", self.suite(),
+             *self.fakes()], HERE / "gpu.sh", cwd=self.scratch,
+            changes=self.marked(dict(PYTHONPATH=str(self.scratch),
+                                     HANGS="gpu_operations:children")))
+        _, err = process.communicate(timeout=100)
+        self.assertEqual(process.returncode, 143, err)
+        self.assertEqual(self.survivors(), [])
 
     @patient
     def test_tools(self, scale):
