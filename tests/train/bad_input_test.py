@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """Whatever is wrong with what a user gives: one clear line each, the right exit status, no hang.
 
-    python3 bad_input_test.py --program build/ptb_dist [unittest's arguments]
+    python3 bad_input_test.py --program build/ptb_dist_without_cuda --whole build/ptb_dist
+                              [unittest's arguments]
 
 Each case runs on one rank and on two. Errors that all ranks know are told once and end the program
-without MPI_Abort, whose banner would bury them. ptb_dist_mutant has to be beside the program.
+without MPI_Abort, whose banner would bury them. ptb_dist_mutant has to be beside the program. What
+CUDA's libraries answer is asked of the whole program.
 """
 
+import argparse
 import concurrent.futures
 import dataclasses
 import functools
 import os
+import pathlib
 import re
 import socket
 
@@ -34,6 +38,7 @@ class Case:
     ranks: tuple = (1, 2)
     files: dict = dataclasses.field(default_factory=dict)  # path -> text, bytes or a function
     environment: dict = dataclasses.field(default_factory=dict)
+    is_of_the_whole: bool = False
 
 
 def corpus(train=TEXT, valid=TEXT, test=TEXT):
@@ -115,8 +120,10 @@ CONFIGURATION_CASES = [
     Case("fewer than no epochs", USAGE, [["--max-max-epoch", "-1", "from 0"]], ["--epochs=-1"]),
     Case("bf16 on a CPU", USAGE, [["bf16", "fp32"]], ["--backend", "cpu", "--precision", "bf16"]),
     Case("tf32 on a CPU", USAGE, [["tf32", "fp32"]], ["--backend", "cpu", "--precision", "tf32"]),
-    Case("no CUDA", MISSING, [["cuda", "--backend cpu"]], ["--backend", "cuda"]),
-    Case("no NCCL", MISSING, [["nccl", "--comm mpi"]], ["--comm", "nccl"]),
+    Case("no CUDA", MISSING, [["cuda", "--backend cpu"]], ["--backend", "cuda"],
+         is_of_the_whole=True),
+    Case("no NCCL", MISSING, [["nccl", "--comm mpi"]], ["--comm", "nccl"],
+         is_of_the_whole=True),
     Case("single is not two", USAGE, [["--comm single", "there are 2"]], ["--comm", "single"],
          ranks=(2,)),
     Case("more ranks than lanes", USAGE, [["3 ranks", "2 lanes", "weak"]], ["--batch-size", "2"],
@@ -156,6 +163,8 @@ def at_once(jobs):
 
 
 class BadInput(program.TestCase):
+    whole = None
+
     def make_files(self, folder, files):
         folder.mkdir()
         for name, content in files.items():
@@ -169,8 +178,9 @@ class BadInput(program.TestCase):
     def run_case(self, case, ranks):
         folder = self.scratch / f"{case.name}, {ranks} ranks"
         self.make_files(folder, case.files)
-        return self.run_program([*TINY, *case.flags], ranks=ranks, cwd=folder,
-                                changes=case.environment)
+        binary = self.whole if case.is_of_the_whole else self.program
+        return program.run([*TINY, *case.flags], binary, ranks=ranks, mpirun=self.mpirun,
+                           cwd=folder, changes=case.environment)
 
     def check(self, ended, status, lines, is_agreed=True):
         self.assertEqual(ended.status, status, ended.err)
@@ -315,5 +325,11 @@ class BadInput(program.TestCase):
         self.assertGreater(len(program.records(run_dir)), 5)  # all lines are whole
 
 
+def begin(args):
+    BadInput.whole = args.whole.resolve()
+
+
 if __name__ == "__main__":
-    program.run_tests()
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--whole", type=pathlib.Path, required=True, help="the program with CUDA")
+    program.run_tests(parser, begin)
