@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -23,9 +24,14 @@ struct Sizes {
 
 // Odd and uneven, so that no loop over vectors, tiles or quads comes out even by luck; more layers
 // than a GPU has queues; the last is the small model with fewer words. B = 0: a rank without lanes.
-const std::vector<Sizes> kSizes = {{1, 1, 1, 2, 1},    {3, 2, 5, 11, 2},  {7, 3, 16, 50, 1},
-                                   {5, 1, 33, 101, 3}, {4, 0, 6, 13, 2},  {2, 9, 50, 257, 2},
-                                   {35, 3, 67, 40, 2}, {12, 2, 7, 13, 4}, {20, 20, 200, 1000, 2}};
+// PTB_DIST_TEST_SHORT: where a schedule is what is tested, six steps of the last are enough, which are
+// two pieces of its products.
+std::vector<Sizes> sizes() {
+  const bool is_short = std::getenv("PTB_DIST_TEST_SHORT") != nullptr;
+  return {{1, 1, 1, 2, 1},    {3, 2, 5, 11, 2},  {7, 3, 16, 50, 1},
+          {5, 1, 33, 101, 3}, {4, 0, 6, 13, 2},  {2, 9, 50, 257, 2},
+          {35, 3, 67, 40, 2}, {12, 2, 7, 13, 4}, {is_short ? 6 : 20, 20, 200, 1000, 2}};
+}
 
 // A result, and how far it may be from the reference: slack · eps · sqrt(terms) · magnitude, where
 // eps is the spacing of the backend's Real at 1 and `terms` how many numbers the longest of its
@@ -202,7 +208,7 @@ void check_against_reference(const Operation& operation) {
 
 // Each size, without and with dropout.
 void check_sizes(const std::function<std::vector<Output>(Side&, const Sizes&, double)>& operation) {
-  for (const Sizes& s : kSizes) {
+  for (const Sizes& s : sizes()) {
     for (const double keep_prob : {1.0, 0.4}) {
       BOOST_TEST_CONTEXT("T " << s.T << ", B " << s.B << ", H " << s.H << ", V " << s.V << ", L "
                               << s.L << ", keep_prob " << keep_prob) {
@@ -243,7 +249,7 @@ BOOST_AUTO_TEST_CASE(begin_download_brings_what_was_there) {
 }
 
 BOOST_AUTO_TEST_CASE(draw_dropout_follows_the_counter_packing) {
-  for (const Sizes& s : kSizes) {
+  for (const Sizes& s : sizes()) {
     check_against_reference([&](Side& side) {
       std::vector<Output> outputs;
       for (const double keep_prob : {0.35, 0.999}) {
