@@ -55,7 +55,7 @@ exec python3 -I -S "$@"
 HANG = r"""#!/bin/sh
 hang() {
   case ",$HANGS," in
-    *",$1:stubborn,"*) trap '' TERM; while :; do sleep 1000; done ;;
+    *",$1:stubborn,"*) trap '' TERM INT; while :; do sleep 1000; done ;;
     *",$1:children,"*) sleep 1000 & setsid sleep 1000 & sleep 1000 ;;
     *",$1:sleep,"*) exec sleep 1000 ;;
   esac
@@ -363,8 +363,8 @@ class Hangs(Gpu):
         rows, out = self.session(
             "first", *self.fakes("peer--hang"), "--scale-limits", str(scale), "--minutes",
             "40", "--lanes", "20", **self.with_tools(),
-            HANGS="step-bf16:stubborn,barrier:children,phases-medium-tf32:sleep,"
-                  "gpu_model:children,ncu:sleep")
+            HANGS="step-bf16:children,barrier:sleep,phases-medium-tf32:sleep,gpu_model:stubborn,"
+                  "ncu:children")
         notes = self.notes(rows)
         for text in ("ptb_dist bf16, small, 20 lanes: not measured: stopped after",
                      "ptb_dist bf16, medium, 20 lanes: not measured: stopped after",
@@ -430,6 +430,21 @@ class Hangs(Gpu):
                                      HANGS="gpu_operations:children")))
         _, err = process.communicate(timeout=100)
         self.assertEqual(process.returncode, 143, err)
+        self.assertEqual(self.survivors(), [])
+
+    def test_a_training_does_not_outlive_its_call(self):
+        run_dir = self.scratch / "run"
+        process = program.start(
+            ["train", "large", "--run-dir", str(run_dir), *self.fakes()[:4], "--", "--epochs", "1",
+             "--keep-checkpoints", "0"], HERE / "gpu.sh", cwd=self.scratch,
+            changes=self.marked(dict(HANGS="training-large:children")))
+        deadline = time.monotonic() + 60
+        while not (run_dir / "metrics.jsonl").exists():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        process.terminate()
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 143)
         self.assertEqual(self.survivors(), [])
 
     @patient
