@@ -202,7 +202,7 @@ BOOST_AUTO_TEST_CASE(a_missed_deadline_ends_the_wait) {
     return session.begin_all_reduce(values.data(), std::ssize(values), ElementType::f32);
   };
   const bool is_late = session.rank() == session.size() - 1;
-  if (is_late) std::this_thread::sleep_for(std::chrono::milliseconds(2800));
+  if (is_late) std::this_thread::sleep_for(std::chrono::seconds(5));
   const auto short_sum = begin(few);
   const auto long_sum = begin(many);
   const auto start = std::chrono::steady_clock::now();
@@ -219,7 +219,8 @@ BOOST_AUTO_TEST_CASE(a_missed_deadline_ends_the_wait) {
                  contains(line, "no sign of rank " + std::to_string(session.size() - 1) + " on " +
                                     session.host() + ": lost");
         });
-    BOOST_TEST((std::chrono::steady_clock::now() - start < std::chrono::milliseconds(2500)));
+    // The deadline and a second of roll call, three times on a busy machine.
+    BOOST_TEST((std::chrono::steady_clock::now() - start < std::chrono::milliseconds(4500)));
     session.set_timeout(before);
   }
   session.wait(short_sum, "the short sum that was late");
