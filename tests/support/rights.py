@@ -20,6 +20,7 @@ import unittest
 
 SKIPPED = 77  # SKIP_RETURN_CODE of ctest
 NOBODY = 65534
+FRESH_USER = 61184  # no process is that user's, so that limits of a user's threads have known effects
 
 # Not by unshare's own --propagation, which fails where / is no mount point, as after chroot. There
 # the folder alone is made private, and its one mount is taken away at the end in any case.
@@ -81,6 +82,12 @@ def other_user():
     return complaint(["true"], user=NOBODY, group=NOBODY, extra_groups=[])
 
 
+def fresh_user():
+    if os.geteuid() != 0:
+        return "this is not root"
+    return complaint(["true"], user=FRESH_USER, group=FRESH_USER, extra_groups=[])
+
+
 def tracing():
     return complaint(["strace", "-D", "-o", "/dev/null", "true"])  # -D ends with 0 in any case
 
@@ -89,6 +96,7 @@ RIGHTS = {
     "small_disk": ("to mount a disk of a few kB", small_disk),
     "bare_root": ("to mount, make devices, and chroot as a user who may do nothing", bare_root),
     "other_user": ("of root, to become another user", other_user),
+    "fresh_user": ("of root, to become a user who has no other process", fresh_user),
     "strace": ("to trace a program that one starts", tracing),
 }
 
