@@ -5,7 +5,7 @@
 
 The program has the CPU backend too, which its curves are compared with. On a GPU (the test
 gpu_trainer) it is ptb_dist_graphs_or_not, and Curves alone. PTB_DIST_TEST_QUICK=1: one run of each
-kind, for a GPU that is there for minutes.
+kind, for a GPU that is there for minutes, and for the race check.
 """
 
 import functools
