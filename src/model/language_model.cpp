@@ -3,9 +3,19 @@
 #include <fmt/format.h>
 
 namespace ptb {
+namespace {
+
+// A batch's segments by number. A batch of training has forward, then those of the backward pass in
+// their order. A batch of evaluation has one for each number of steps that a window has: the last
+// window of a split may be shorter.
+constexpr int kForward = 0;
+
+SegmentKey segment_key(const Batch& batch, int index) { return {.owner = &batch, .index = index}; }
+
+}  // namespace
 
 Rows embedding_rows(const BatchWords& words, const Gradients& gradients) {
-  return {.packed = gradients.rows(), .ids = words.ids, .count = words.device_count};
+  return {.packed = gradients.rows(), .ids = words.ids(), .count = words.device_count()};
 }
 
 RecurrentState::RecurrentState(Backend& backend, const ModelShape& shape, int lanes)
@@ -56,8 +66,8 @@ LanguageModel::LanguageModel(Backend& backend, Parameters& parameters)
 
 StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
                                       Workspace& workspace) {
-  const std::int64_t T = batch.num_steps;
-  const std::int64_t B = batch.lanes.count;
+  const std::int64_t T = batch.num_steps();
+  const std::int64_t B = batch.lanes().count;
   StackActivations window;
   window.input = workspace.activations.input.slice(0, T);
   for (std::size_t l = 0; l < workspace.activations.gates.size(); ++l) {
@@ -68,7 +78,7 @@ StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
   }
   batch.load(backend_);
   backend_.embedding({.table = parameters_.weights().embedding,
-                      .ids = batch.tensors.inputs.view({T, B}),
+                      .ids = batch.tensors().inputs.view({T, B}),
                       .dropout = workspace.dropout,
                       .out = window.input});
   backend_.stack({.cell = parameters_.shape().cell,
@@ -84,16 +94,16 @@ void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace
                             const Tensor& loss) {
   backend_.prepare(parameters_.weights());
   // Groups of lanes may share a workspace, but each has a batch.
-  backend_.run_segment({.owner = &batch}, [&] {
-    workspace.dropout.first_lane = batch.lanes.first;
+  backend_.run_segment(segment_key(batch, kForward), [&] {
+    workspace.dropout.first_lane = batch.lanes().first;
     backend_.draw_dropout(workspace.dropout);
     const StackActivations window = recur(batch, state, workspace);
-    const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
+    const std::int64_t N = std::int64_t{batch.num_steps()} * batch.lanes().count;
     const std::int64_t H = parameters_.shape().hidden_size;
     backend_.softmax_loss({.hidden = window.outputs.back().view({N, H}),
                            .weights = parameters_.weights(),
-                           .targets = batch.tensors.targets.view({N}),
-                           .gradient_scale = 1.0 / batch.lanes.global,
+                           .targets = batch.tensors().targets.view({N}),
+                           .gradient_scale = 1.0 / batch.lanes().global,
                            .logits = workspace.logits.slice(0, N),
                            .loss = loss});
   });
@@ -101,80 +111,68 @@ void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace
 
 std::vector<Segment> LanguageModel::backward_segments(const Batch& batch, Workspace& workspace,
                                                       Gradients& gradients) {
-  require(batch.num_steps == workspace.activations.input.shape()[0],
+  require(batch.num_steps() == workspace.activations.input.shape()[0],
           "a training window has all steps of its workspace");
-  const int layers = parameters_.shape().num_layers;
+  const ParameterTable& table = parameters_.table();
   std::vector<Segment> segments;
-  segments.push_back(softmax_segment(workspace, gradients));
-  segments.push_back({.name = "recurrence",
-                      .run =
-                          [this, &workspace] {
-                            backend_.stack_backward({.cell = parameters_.shape().cell,
-                                                     .weights = parameters_.weights(),
-                                                     .dropout = workspace.dropout,
-                                                     .activations = workspace.activations,
-                                                     .d_io = workspace.d_io});
-                          },
-                      .completes = {}});
-  for (int layer = layers - 1; layer >= 0; --layer) {
-    segments.push_back(layer_segment(layer, workspace, gradients));
+  const auto add = [&](std::string name, std::optional<GradientPart> completes,
+                       std::function<void()> enqueue) {
+    const SegmentKey key = segment_key(batch, kForward + 1 + static_cast<int>(segments.size()));
+    segments.push_back({std::move(name), key, std::move(enqueue), completes});
+  };
+
+  const ParameterTable::Affine softmax = table.softmax();
+  add("softmax", GradientPart{.first = softmax.weight, .last = softmax.bias},
+      [this, softmax, &workspace, &gradients] {
+        const Tensor& hidden = workspace.activations.outputs.back();
+        const std::int64_t N = hidden.shape()[0] * hidden.shape()[1];
+        const std::int64_t H = hidden.shape()[2];
+        backend_.softmax_backward({.hidden = hidden.view({N, H}),
+                                   .weights = parameters_.weights(),
+                                   .d_logits = workspace.logits.slice(0, N),
+                                   .d_hidden = workspace.d_io.view({N, H}),
+                                   .d_weight = gradients.tensor(softmax.weight),
+                                   .d_bias = gradients.tensor(softmax.bias)});
+      });
+
+  add("recurrence", std::nullopt, [this, &workspace] {
+    backend_.stack_backward({.cell = parameters_.shape().cell,
+                             .weights = parameters_.weights(),
+                             .dropout = workspace.dropout,
+                             .activations = workspace.activations,
+                             .d_io = workspace.d_io});
+  });
+
+  for (int l = parameters_.shape().num_layers - 1; l >= 0; --l) {
+    const ParameterTable::Affine layer = table.layers()[static_cast<std::size_t>(l)];
+    add(fmt::format("layer {}", l), GradientPart{.first = layer.weight, .last = layer.bias},
+        [this, l, layer, &workspace, &gradients] {
+          backend_.layer_weight_gradient({.layer = l,
+                                          .activations = workspace.activations,
+                                          .d_kernel = gradients.tensor(layer.weight),
+                                          .d_bias = gradients.tensor(layer.bias)});
+        });
   }
-  segments.push_back(embedding_segment(batch, workspace, gradients));
+
+  const std::size_t embedding = table.embedding();
+  add("embedding",
+      GradientPart{.first = embedding, .last = embedding, .rows = batch.words().count()},
+      [this, &batch, &workspace, &gradients] {
+        backend_.embedding_backward({.d_out = workspace.d_io,
+                                     .row_begin = batch.tensors().row_begin,
+                                     .positions = batch.tensors().positions,
+                                     .dropout = workspace.dropout,
+                                     .rows = embedding_rows(batch.words(), gradients)});
+      });
   return segments;
-}
-
-Segment LanguageModel::softmax_segment(Workspace& workspace, Gradients& gradients) {
-  const std::size_t weight = parameters_.table().softmax_weight();
-  return {.name = "softmax",
-          .run =
-              [this, weight, &workspace, &gradients] {
-                const Tensor& hidden = workspace.activations.outputs.back();
-                const std::int64_t N = hidden.shape()[0] * hidden.shape()[1];
-                const std::int64_t H = hidden.shape()[2];
-                backend_.softmax_backward({.hidden = hidden.view({N, H}),
-                                           .weights = parameters_.weights(),
-                                           .d_logits = workspace.logits.slice(0, N),
-                                           .d_hidden = workspace.d_io.view({N, H}),
-                                           .d_weight = gradients.tensor(weight),
-                                           .d_bias = gradients.tensor(weight + 1)});
-              },
-          .completes = GradientPart{.first = weight, .last = weight + 1}};
-}
-
-Segment LanguageModel::layer_segment(int layer, Workspace& workspace, Gradients& gradients) {
-  const std::size_t kernel = parameters_.table().lstm_kernel(layer);
-  return {.name = fmt::format("layer {}", layer),
-          .run =
-              [this, layer, kernel, &workspace, &gradients] {
-                backend_.layer_weight_gradient({.layer = layer,
-                                                .activations = workspace.activations,
-                                                .d_kernel = gradients.tensor(kernel),
-                                                .d_bias = gradients.tensor(kernel + 1)});
-              },
-          .completes = GradientPart{.first = kernel, .last = kernel + 1}};
-}
-
-Segment LanguageModel::embedding_segment(const Batch& batch, Workspace& workspace,
-                                         Gradients& gradients) {
-  return {.name = "embedding",
-          .run =
-              [this, &batch, &workspace, &gradients] {
-                backend_.embedding_backward({.d_out = workspace.d_io,
-                                             .row_begin = batch.tensors.row_begin,
-                                             .positions = batch.tensors.positions,
-                                             .dropout = workspace.dropout,
-                                             .rows = embedding_rows(*batch.words, gradients)});
-              },
-          .completes = GradientPart{.rows = batch.words->count}};
 }
 
 void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                              std::span<const PositionRange> ranges, const Tensor& losses) {
   backend_.prepare(parameters_.weights());
-  // The last window of a split may be shorter, which makes another segment of it.
-  backend_.run_segment({.owner = &batch, .index = batch.num_steps}, [&] {
+  backend_.run_segment(segment_key(batch, batch.num_steps()), [&] {
     const StackActivations window = recur(batch, state, workspace);
-    const std::int64_t N = std::int64_t{batch.num_steps} * batch.lanes.count;
+    const std::int64_t N = std::int64_t{batch.num_steps()} * batch.lanes().count;
     const std::int64_t H = parameters_.shape().hidden_size;
     const Tensor hidden = window.outputs.back().view({N, H});
     std::int64_t index = 0;
@@ -182,7 +180,7 @@ void LanguageModel::evaluate(const Batch& batch, RecurrentState& state, Workspac
       backend_.softmax_loss(
           {.hidden = hidden.slice(range.first, range.count),
            .weights = parameters_.weights(),
-           .targets = batch.tensors.targets.view({N}).slice(range.first, range.count),
+           .targets = batch.tensors().targets.view({N}).slice(range.first, range.count),
            .gradient_scale = 0,
            .logits = workspace.logits.slice(0, range.count),
            .loss = losses.slice(index++, 1)});

@@ -30,31 +30,32 @@ ParameterTable::ParameterTable(const ModelShape& shape) {
   const std::int64_t V = shape.vocab_size;
   const std::int64_t H = shape.hidden_size;
   const std::int64_t G = gate_count(shape.cell.kind);
-  const auto add = [this](std::string name, Shape extents, bool starts_at_zero = false) {
-    entries_.push_back({std::move(name), extents, elements_, starts_at_zero});
-    elements_ += extents.elements();
-  };
-  add("/parameters/embedding", {V, H});
+  embedding_ = add("/parameters/embedding", {V, H});
   for (int l = 0; l < shape.num_layers; ++l) {
-    add(fmt::format("/parameters/lstm/{}/kernel", l), {2 * H, G * H});
-    add(fmt::format("/parameters/lstm/{}/bias", l), {G * H}, true);
+    const std::size_t kernel = add(fmt::format("/parameters/lstm/{}/kernel", l), {2 * H, G * H});
+    layers_.push_back(
+        {.weight = kernel, .bias = add(fmt::format("/parameters/lstm/{}/bias", l), {G * H}, true)});
   }
-  add("/parameters/softmax/weight", {H, V});
-  add("/parameters/softmax/bias", {V});
+  softmax_.weight = add("/parameters/softmax/weight", {H, V});
+  softmax_.bias = add("/parameters/softmax/bias", {V});
+}
+
+std::size_t ParameterTable::add(std::string name, Shape shape, bool starts_at_zero) {
+  entries_.push_back({std::move(name), shape, elements_, starts_at_zero});
+  elements_ += shape.elements();
+  return entries_.size() - 1;
 }
 
 Parameters::Parameters(Backend& backend, const ModelShape& shape)
     : shape_(shape),
       table_(shape),
       slab_(backend.allocate(backend.real_type(), {table_.elements()})) {
-  std::size_t entry = 0;
-  weights_.embedding = tensor(entry++);
-  for (int l = 0; l < shape.num_layers; ++l) {
-    weights_.layers.push_back({.kernel = tensor(entry), .bias = tensor(entry + 1)});
-    entry += 2;
+  weights_.embedding = tensor(table_.embedding());
+  for (const ParameterTable::Affine& layer : table_.layers()) {
+    weights_.layers.push_back({.kernel = tensor(layer.weight), .bias = tensor(layer.bias)});
   }
-  weights_.softmax_weight = tensor(entry++);
-  weights_.softmax_bias = tensor(entry++);
+  weights_.softmax_weight = tensor(table_.softmax().weight);
+  weights_.softmax_bias = tensor(table_.softmax().bias);
   touch();
 }
 
@@ -64,7 +65,7 @@ Tensor Parameters::tensor(std::size_t entry) const {
 }
 
 Tensor Parameters::dense() const {
-  return slab_.view(table_.entries().at(1).offset, {table_.dense_elements()});
+  return slab_.view(table_.dense_begin(), {table_.dense_elements()});
 }
 
 void Parameters::touch() { weights_.version = next_version(); }
@@ -100,11 +101,10 @@ Tensor Gradients::tensor(std::size_t entry) const {
 }
 
 Tensor Gradients::part(const GradientPart& part) const {
-  if (part.first == 0) return rows_.slice(0, part.rows);
-  const std::int64_t dense_begin = table_.entries().at(1).offset;
+  if (part.first == table_.embedding()) return rows_.slice(0, part.rows);
   const std::int64_t begin = table_.entries().at(part.first).offset;
   const ParameterInfo& end = table_.entries().at(part.last);
-  return dense_.view(begin - dense_begin, {end.offset + end.shape.elements() - begin});
+  return dense_.view(begin - table_.dense_begin(), {end.offset + end.shape.elements() - begin});
 }
 
 }  // namespace ptb

@@ -59,11 +59,28 @@ std::vector<LaneSlice> groups_of_rank(int lanes, int groups, int rank, int ranks
   return slices;
 }
 
-Workspace* workspace_of(Workspaces& workspaces, Backend& backend, const ModelShape& shape,
-                        const WorkspaceSize& size) {
-  const auto found = workspaces.find(size.lanes);
-  if (found != workspaces.end()) return &found->second;
-  return &workspaces.emplace(size.lanes, Workspace(backend, shape, size)).first->second;
+LaneGroups::LaneGroups(Backend& backend, const ModelShape& shape, const Lanes& split,
+                       std::span<const LaneSlice> slices, const WorkspaceSize& size)
+    : backend_(backend),
+      windows_(backend, split, slices,
+               size.for_training ? Windows::Use::training : Windows::Use::evaluation) {
+  for (const LaneSlice& lanes : slices) {
+    auto workspace = workspaces_.find(lanes.count);
+    if (workspace == workspaces_.end()) {
+      WorkspaceSize own = size;
+      own.lanes = lanes.count;
+      if (own.softmax_rows == 0) own.softmax_rows = std::int64_t{own.max_steps} * own.lanes;
+      workspace = workspaces_.emplace(lanes.count, Workspace(backend, shape, own)).first;
+    }
+    groups_.push_back({.lanes = lanes,
+                       .batch = &windows_.batch(groups_.size()),
+                       .state = RecurrentState(backend, shape, lanes.count),
+                       .workspace = &workspace->second});
+  }
+}
+
+void LaneGroups::reset_state() {
+  for (LaneGroup& group : groups_) group.state.reset(backend_);
 }
 
 }  // namespace ptb

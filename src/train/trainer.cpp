@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
@@ -12,8 +11,6 @@
 
 namespace ptb {
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // `to` [b,...] from its lanes of `from` [B,...].
 void upload_lanes(Backend& backend, const Tensor& to, const HostTensor& from, LaneSlice lanes) {
@@ -44,36 +41,22 @@ Trainer::Trainer(const TrainerParts& parts)
                    {.split = "train"}),
       valid_lanes_(valid_lanes(corpus_, parts.config)),
       test_lanes_(test_lanes(corpus_)),
-      words_(backend_, train_lanes_),
-      model_(backend_, parameters_),
-      sgd_(backend_, parts.config.max_grad_norm),
+      step_({.backend = backend_,
+             .communicator = communicator_,
+             .parameters = parameters_,
+             .split = train_lanes_,
+             .groups = plan_.groups_of(parts.session.rank()),
+             .keep_prob = parts.config.keep_prob,
+             .seed = static_cast<std::uint64_t>(parts.config.seed),
+             .max_grad_norm = parts.config.max_grad_norm}),
       validation_(evaluator_parts(parts.session.rank()), valid_lanes_, Evaluator::Sharing::lanes,
                   "valid"),
       test_(evaluator_parts(parts.session.rank()), test_lanes_, Evaluator::Sharing::positions,
-            "test") {
-  for (const LaneSlice& lanes : plan_.groups_of(parts.session.rank())) {
-    groups_.push_back(
-        {.lanes = lanes,
-         .batch = Batch(backend_, train_lanes_, lanes, &words_),
-         .state = RecurrentState(backend_, plan_.model, lanes.count),
-         .workspace = workspace_of(workspaces_, backend_, plan_.model,
-                                   {.max_steps = plan_.num_steps,
-                                    .lanes = lanes.count,
-                                    .softmax_rows = std::int64_t{plan_.num_steps} * lanes.count,
-                                    .for_training = true,
-                                    .keep_prob = parts.config.keep_prob,
-                                    .seed = static_cast<std::uint64_t>(parts.config.seed)})});
-  }
-  turns_ = tree_turns(static_cast<int>(groups_.size()));
-  for (int slab = 0; slab < slab_count(turns_); ++slab) {
-    slabs_.push_back({.gradients = Gradients(backend_, plan_.model, words_.max_count),
-                      .sums = backend_.allocate(ElementType::f64, {3})});
-  }
-}
+            "test") {}
 
 EvaluatorParts Trainer::evaluator_parts(int rank) {
   return {.backend = backend_,
-          .model = model_,
+          .model = step_.model(),
           .communicator = communicator_,
           .shape = plan_.model,
           .groups = plan_.lane_groups,
@@ -84,9 +67,9 @@ EvaluatorParts Trainer::evaluator_parts(int rank) {
 void Trainer::go_on(const Progress& progress, const HostState& state) {
   progress_ = progress;
   saved_ = progress;
-  for (LaneGroup& group : groups_) {
+  for (LaneGroup& group : step_.lane_groups().groups()) {
     const std::vector<Tensor> tensors = group.state.tensors();
-    require(tensors.size() == state.size(), "a run goes on with the state of its model");
+    require(tensors.size() == state.size(), "a run continues with the state of its model");
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       upload_lanes(backend_, tensors[i], state[i], group.lanes);
     }
@@ -99,11 +82,11 @@ Trainer::End Trainer::run(std::optional<std::int64_t> max_windows) {
   while (progress_.epoch < plan_.epochs && progress_.step < limit) {
     begin_epoch();
     while (progress_.window < plan_.windows_per_epoch && progress_.step < limit) {
-      const Wishes wishes = advance();
-      if (wishes.is_stop) return leave(End::stopped);
+      const Requests requests = advance();
+      if (requests.stop) return leave(End::stopped);
       // The end of an epoch is saved after its validation, which is part of it.
       const bool is_epoch_over = progress_.window == plan_.windows_per_epoch;
-      if (wishes.is_save && !is_epoch_over) save(false);
+      if (requests.save && !is_epoch_over) save(false);
     }
     if (progress_.step >= limit) return leave(End::at_max_windows);
     if (!finish_epoch()) return leave(End::stopped);
@@ -113,10 +96,8 @@ Trainer::End Trainer::run(std::optional<std::int64_t> max_windows) {
 }
 
 void Trainer::begin_epoch() {
-  if (progress_.window == 0) reset_state();
-  seconds_ = 0;
-  timed_windows_ = 0;
-  since_result_ = {};
+  if (progress_.window == 0) step_.lane_groups().reset_state();
+  pace_.begin_epoch();
   report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
 }
 
@@ -134,106 +115,36 @@ Trainer::End Trainer::leave(End end) {
   return end;
 }
 
-void Trainer::reset_state() {
-  for (LaneGroup& group : groups_) group.state.reset(backend_);
-}
-
 // Begins a window and takes the results that are due: those of windows further back than the
 // backend's lag, or all where the run has to stand still: at the end of an epoch or of the run, for
 // a save, for a stop. Every rank takes the same ones, and so leaves at the same place.
-Trainer::Wishes Trainer::advance() {
+Requests Trainer::advance() {
   faults_.at(Fault::Phase::train, next_step());
-  train_step();
+  in_flight_.push_back(step_.run({
+      .window = {progress_.epoch, next_window(), learning_rate()},
+      .requests = {.stop = is_stop_requested(), .save = checkpointer_.poll()},
+      .spoils_loss = faults_.spoils(next_step()),
+  }));
   const bool is_last = next_window() == plan_.windows_per_epoch || next_step() == last_step_;
-  Wishes wishes{.is_save = checkpoint_windows_ > 0 && next_step() % checkpoint_windows_ == 0};
-  take_results(is_last || wishes.is_save ? 0 : backend_.lag(), wishes);
-  if (wishes.is_stop || wishes.is_save) take_results(0, wishes);
-  return wishes;
+  Requests requests{.save = checkpoint_windows_ > 0 && next_step() % checkpoint_windows_ == 0};
+  take_results(is_last || requests.save ? 0 : backend_.lag(), requests);
+  if (requests.stop || requests.save) take_results(0, requests);
+  return requests;
 }
 
-void Trainer::train_step() {
-  const int window = next_window();
-  backend_.set_step({progress_.epoch, window, learning_rate()});
-  add_wishes();
-  words_.select(window);
-  std::vector<Reduction> sums;
-  for (std::size_t index = 0; index < groups_.size(); ++index) {
-    LaneGroup& group = groups_[index];
-    const Turn& turn = turns_[index];
-    Slab& slab = slabs_[static_cast<std::size_t>(turn.slab)];
-
-    // 1. The next window of the group's lanes.
-    group.batch.select(window);
-
-    // 2. Forward: tokens to cross-entropy. Its sum over the ranks leaves with what they wish.
-    model_.forward(group.batch, group.state, *group.workspace, slab.sums.slice(0, 1));
-    if (faults_.spoils(next_step())) {
-      backend_.upload(slab.sums.slice(0, 1), std::as_bytes(std::span(&kNaN, 1)));
-    }
-    pass_on(
-        turn, [](const Slab& of) { return of.sums; }, "the loss", sums);
-
-    // 3. Backward, segment by segment; each part of the gradient leaves as soon as it is complete.
-    int number = 0;  // that of forward
-    for (const Segment& segment :
-         model_.backward_segments(group.batch, *group.workspace, slab.gradients)) {
-      backend_.run_segment({.owner = &group.batch, .index = ++number}, segment.run);
-      if (!segment.completes) continue;
-      pass_on(
-          turn, [&](const Slab& of) { return of.gradients.part(*segment.completes); }, segment.name,
-          sums);
-    }
-  }
-
-  // 4. The gradient of the global batch, the same on every rank.
-  for (const Reduction& sum : sums) communicator_.wait(sum);
-
-  // 5. Global-norm clip, and the step.
-  const Slab& sum = slabs_.front();
-  sgd_.step(parameters_,
-            {.embedding = embedding_rows(words_, sum.gradients), .dense = sum.gradients.dense()},
-            sum.sums.slice(0, 1));
-
-  // 6. What the host wants to know leaves, and is read with a lag.
-  in_flight_.push_back(
-      {.sums = backend_.begin_download(sum.sums), .norm = backend_.begin_download(sgd_.norm())});
-}
-
-// What the turn has left in its slab goes down the tree; behind the last turn it leaves for the sum
-// over ranks.
-void Trainer::pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>& part,
-                      const std::string& what, std::vector<Reduction>& sums) {
-  auto slab = static_cast<std::size_t>(turn.slab);
-  for (int i = 0; i < turn.additions; ++i, --slab) {
-    backend_.add({.to = part(slabs_[slab - 1]), .from = part(slabs_[slab])});
-  }
-  if (&turn != &turns_.back()) return;
-  sums.push_back(communicator_.all_reduce(part(slabs_.front()), backend_.record(), what));
-}
-
-// Into the slab that takes the sum; the others have none to add.
-void Trainer::add_wishes() {
-  const std::array wishes{is_stop_requested() ? 1.0 : 0.0, checkpointer_.poll() ? 1.0 : 0.0};
-  backend_.upload(slabs_.front().sums.slice(1, 2), std::as_bytes(std::span(wishes)));
-}
-
-void Trainer::take_results(int left_in_flight, Wishes& wishes) {
-  while (std::ssize(in_flight_) > left_in_flight) take_oldest(wishes);
+void Trainer::take_results(int left_in_flight, Requests& requests) {
+  while (std::ssize(in_flight_) > left_in_flight) take_oldest(requests);
 }
 
 // The only place of a step where the host waits for the backend.
-void Trainer::take_oldest(Wishes& wishes) {
-  const InFlight oldest = std::move(in_flight_.front());
+void Trainer::take_oldest(Requests& requests) {
+  const Step::InFlight oldest = std::move(in_flight_.front());
   in_flight_.pop_front();
-  communicator_.await(oldest.norm.event, fmt::format("the loss of window {}", progress_.window));
-  const std::span<const double> sums = oldest.sums.read<double>(3);
-  const StepResult result{.cross_entropy = sums[0],
-                          .gradient_norm = oldest.norm.read<double>(1).front()};
-  wishes.is_stop = wishes.is_stop || sums[1] > 0;
-  wishes.is_save = wishes.is_save || sums[2] > 0;
-  seconds_ += since_result_.seconds();
-  since_result_ = {};
-  ++timed_windows_;
+  const StepResult result =
+      step_.result(oldest, fmt::format("the loss of window {}", progress_.window));
+  requests.stop = requests.stop || result.requests.stop;
+  requests.save = requests.save || result.requests.save;
+  pace_.window_done();
   progress_.cross_entropy += result.cross_entropy;
   report_window(result);
   if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.gradient_norm)) {
@@ -246,9 +157,9 @@ void Trainer::take_oldest(Wishes& wishes) {
 }
 
 void Trainer::save(bool is_best) {
-  if (saves_) checkpointer_.save(progress_, groups_, is_best);
+  if (saves_) checkpointer_.save(progress_, step_.lane_groups().groups(), is_best);
   saved_ = progress_;
-  since_result_ = {};  // what is timed is training
+  pace_.skip();
 }
 
 bool Trainer::finish_epoch() {
@@ -262,9 +173,9 @@ bool Trainer::finish_epoch() {
                       .learning_rate = learning_rate(),
                       .train = train,
                       .valid = *valid,
-                      .seconds = seconds_,
+                      .seconds = pace_.seconds(),
                       .valid_seconds = watch.seconds(),
-                      .words_per_second = static_cast<double>(words(timed_windows_)) / seconds_,
+                      .words_per_second = words_per_second(),
                       .device_bytes = backend_.device_bytes_in_use()});
   // Gates saturate, so a model can be lost with a finite cost: e^cost is then more than a double.
   if (!std::isfinite(valid->value())) {
@@ -276,7 +187,7 @@ bool Trainer::finish_epoch() {
   ++progress_.epoch;
   progress_.window = 0;
   progress_.cross_entropy = 0;
-  reset_state();
+  step_.lane_groups().reset_state();
   save(progress_.best_epoch() == progress_.epoch - 1);
   return true;
 }
@@ -317,17 +228,17 @@ void Trainer::report_window(const StepResult& result) {
   report_.window(record);
   if (!is_progress_window()) return;
   const int done = progress_.window + 1;
-  const double speed = static_cast<double>(words(timed_windows_)) / seconds_;
+  const double speed = words_per_second();
   const auto windows_left = static_cast<double>(last_step_ - progress_.step - 1);
   report_.progress(
       {.window = record,
        .epoch_fraction = static_cast<double>(progress_.window) / plan_.windows_per_epoch,
        .train = train_perplexity(done),
-       .seconds = seconds_,
+       .seconds = pace_.seconds(),
        .words_per_second = speed,
        .flops = plan_.flops_per_word * speed,
        .peak_flops = peak_flops_,
-       .seconds_left = windows_left * seconds_ / timed_windows_});
+       .seconds_left = pace_.seconds_for(windows_left)});
 }
 
 // The tutorial's rule; an epoch too short for it reports the last window of each tenth.
@@ -341,6 +252,8 @@ bool Trainer::is_progress_window() const {
 std::int64_t Trainer::words(int windows) const {
   return std::int64_t{windows} * plan_.num_steps * plan_.global_lanes;
 }
+
+double Trainer::words_per_second() const { return pace_.per_second(static_cast<double>(words(1))); }
 
 Perplexity Trainer::train_perplexity(int windows) const {
   return {.split = "train",

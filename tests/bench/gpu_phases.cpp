@@ -6,8 +6,8 @@
 // Prints a JSON line for each phase, which gpu.py reads: milliseconds, medians over rounds. A round
 // is `repeats` times one and the same phase, enqueued at once (a GPU replays its graph) and awaited
 // once. So waits and launches are hidden as far as the device hides them, and what a phase reads has
-// just been used: the phases need not add up to a step. "all" is whole steps, enqueued in the same
-// way, without a sum over ranks; its line has the loss and the norm of the gradient too.
+// just been used: the phases need not add up to a step. "all" is whole steps of the trainer, enqueued
+// in the same way; its line has the loss and the norm of the gradient too.
 // --piece and --queues (or PTB_DIST_PIECE and PTB_DIST_QUEUES) vary how the backend overlaps layers;
 // a piece of 0 is the whole window.
 // --mark is for a profiler: every phase once, enqueued kernel by kernel, behind a kernel that
@@ -15,10 +15,11 @@
 // Words are drawn with p ~ 1/rank; the learning rate is 0, so that every round computes the same.
 // Expect a second a configuration. Exit status 0, 2 for a wrong command line, 69 without a GPU.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <functional>
+#include <memory>
 #include <random>
 #include <span>
 #include <string>
@@ -29,8 +30,7 @@
 #include "backend/cuda/door.hpp"
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/stopwatch.hpp"
-#include "ptb_dist/model/language_model.hpp"
-#include "ptb_dist/optim/sgd.hpp"
+#include "ptb_dist/train/step.hpp"
 #include "tool.hpp"
 
 namespace {
@@ -66,143 +66,97 @@ std::vector<std::int32_t> draw_tokens(std::int64_t count, std::int64_t V) {
   return tokens;
 }
 
-class Step {
+// The step of one rank, at the first window of a drawn text.
+class Rig {
  public:
-  Step(ptb::Backend& backend, const ptb::Config& config, int B)
+  Rig(ptb::Session& session, ptb::Backend& backend, const ptb::Config& config, int B)
       : backend_(backend),
-        shape_(ptb::shape_of(config)),
-        T_(static_cast<int>(config.num_steps)),
-        slice_{.first = 0, .count = B, .global = B},
-        tokens_(draw_tokens(std::int64_t{B} * (T_ + 1), shape_.vocab_size)),
-        lanes_(tokens_, B, T_, {.split = "drawn"}),
-        parameters_(backend, shape_),
-        words_(backend, lanes_),
-        gradients_(backend, shape_, words_.max_count),
-        batch_(backend, lanes_, slice_, &words_),
-        state_(backend, shape_, B),
-        workspace_(backend, shape_,
-                   {.max_steps = T_,
-                    .lanes = B,
-                    .softmax_rows = std::int64_t{T_} * B,
-                    .for_training = true,
-                    .keep_prob = config.keep_prob,
-                    .seed = 1}),
-        loss_(backend.allocate(ptb::ElementType::f64, {1})),
-        mark_(backend.allocate(ptb::ElementType::f64, {2})),
-        model_(backend, parameters_),
-        sgd_(backend, config.max_grad_norm) {
-    words_.select(0);
-    batch_.select(0);
+        communicator_(ptb::make_communicator("single", session, backend)),
+        tokens_(draw_tokens(std::int64_t{B} * (config.num_steps + 1), config.vocab_size)),
+        lanes_(tokens_, B, static_cast<int>(config.num_steps), {.split = "drawn"}),
+        parameters_(backend, ptb::shape_of(config)),
+        step_({.backend = backend,
+               .communicator = *communicator_,
+               .parameters = parameters_,
+               .split = lanes_,
+               .groups = {{.first = 0, .count = B, .global = B}},
+               .keep_prob = config.keep_prob,
+               .seed = 1,
+               .max_grad_norm = config.max_grad_norm}),
+        mark_(backend.allocate(ptb::ElementType::f64, {2})) {
     parameters_.initialise(backend, config.init_scale, 1);
-    backend.set_step({.epoch = 0, .window = 0, .learning_rate = 0});
+    step_.lane_groups().begin_window(kWindow);
   }
 
-  // In the order of a step.
-  struct Phase {
-    std::string name;
-    std::function<void()> run;
-  };
-  std::vector<Phase> phases() {
-    std::vector<Phase> phases{
-        {"copies of the weights",
-         [this] {
-           parameters_.touch();
-           backend_.prepare(parameters_.weights());
-         }},
-        {"forward", [this] { model_.forward(batch_, state_, workspace_, loss_); }}};
-    int number = 0;
-    for (ptb::Segment& segment : model_.backward_segments(batch_, workspace_, gradients_)) {
-      const ptb::SegmentKey key{.owner = &workspace_, .index = number++};
-      phases.push_back({segment.name + ", backward", [this, key, run = std::move(segment.run)] {
-                          backend_.run_segment(key, run);
-                        }});
-    }
-    phases.push_back({"clip and step", [this] {
-                        sgd_.step(parameters_,
-                                  {.embedding = ptb::embedding_rows(words_, gradients_),
-                                   .dense = gradients_.dense()},
-                                  loss_);
-                      }});
-    return phases;
-  }
+  std::vector<ptb::Step::Phase> phases() { return step_.phases(); }
+  void run() { last_ = step_.run({.window = kWindow}); }
+  ptb::StepResult result() { return step_.result(last_, "a step"); }
 
   // Where a profiler shall see that a phase begins.
   void mark() { backend_.add({.to = mark_.slice(0, 1), .from = mark_.slice(1, 1)}); }
 
   // For all that was enqueued.
-  void wait() { value(loss_); }
-  double loss() { return value(loss_); }
-  double norm() { return value(sgd_.norm()); }
-
- private:
-  double value(const ptb::Tensor& of) {
-    double value = 0;
-    backend_.download(of, std::as_writable_bytes(std::span(&value, 1)));
-    return value;
+  void wait() {
+    std::array<double, 2> values{};
+    backend_.download(mark_, std::as_writable_bytes(std::span(values)));
   }
 
+ private:
+  static constexpr ptb::StepState kWindow{.epoch = 0, .window = 0, .learning_rate = 0};
+
   ptb::Backend& backend_;
-  ptb::ModelShape shape_;
-  int T_;
-  ptb::LaneSlice slice_;
+  std::unique_ptr<ptb::Communicator> communicator_;
   std::vector<std::int32_t> tokens_;
   ptb::Lanes lanes_;
   ptb::Parameters parameters_;
-  ptb::BatchWords words_;
-  ptb::Gradients gradients_;
-  ptb::Batch batch_;
-  ptb::RecurrentState state_;
-  ptb::Workspace workspace_;
-  ptb::Tensor loss_;
+  ptb::Step step_;
+  ptb::Step::InFlight last_;
   ptb::Tensor mark_;  // [2] f64, zero
-  ptb::LanguageModel model_;
-  ptb::Sgd sgd_;
 };
 
-void run_marked(Step& step) {
-  for (const Step::Phase& phase : step.phases()) {
-    step.mark();
-    phase.run();
+void run_marked(Rig& rig) {
+  for (const ptb::Step::Phase& phase : rig.phases()) {
+    rig.mark();
+    phase.enqueue();
     std::printf(R"({"kind":"mark","phase":"%s"})"
                 "\n",
                 phase.name.c_str());
   }
-  step.mark();
-  step.wait();
+  rig.mark();
+  rig.wait();
 }
 
-void run_timed(Step& step, const Options& options) {
-  std::vector<Step::Phase> phases = step.phases();
-  phases.push_back({"all", [each = phases] {
-                      for (const Step::Phase& phase : each) phase.run();
-                    }});
+void run_timed(Rig& rig, const Options& options) {
+  std::vector<ptb::Step::Phase> phases = rig.phases();
+  phases.push_back({"all", [&rig] { rig.run(); }});
   // The first time allocates, the second captures every graph; both leave what the phases read.
-  for (int time = 0; time < 2; ++time) phases.back().run();
+  for (int time = 0; time < 2; ++time) rig.run();
 
   std::vector<std::vector<double>> seconds(phases.size());
   for (int round = 0; round < options.rounds; ++round) {
     for (std::size_t k = 0; k < phases.size(); ++k) {
-      step.wait();
+      rig.wait();
       const ptb::Stopwatch watch;
-      for (int repeat = 0; repeat < options.repeats; ++repeat) phases[k].run();
-      step.wait();
+      for (int repeat = 0; repeat < options.repeats; ++repeat) phases[k].enqueue();
+      rig.wait();
       seconds[k].push_back(watch.seconds() / options.repeats);
     }
   }
+  const ptb::StepResult result = rig.result();
   for (std::size_t k = 0; k < phases.size(); ++k) {
     const auto middle = seconds[k].begin() + options.rounds / 2;
     std::nth_element(seconds[k].begin(), middle, seconds[k].end());
     std::printf(R"({"kind":"phase","phase":"%s","milliseconds":%.5g)", phases[k].name.c_str(),
                 1000 * *middle);
     if (k + 1 == phases.size()) {
-      std::printf(R"(,"loss":%.17g,"norm":%.17g)", step.loss(), step.norm());
+      std::printf(R"(,"loss":%.17g,"norm":%.17g)", result.cross_entropy, result.gradient_norm);
     }
     std::printf("}\n");
   }
-  ptb::require(std::isfinite(step.loss()), "the loss is finite");
+  ptb::require(std::isfinite(result.cross_entropy), "the loss is finite");
 }
 
-void measure(const Options& options) {
+void measure(ptb::Session& session, const Options& options) {
   const ptb::Config config = config_of(options);
   ptb::Overlap overlap = options.overlap;
   if (overlap.piece == 0) overlap.piece = static_cast<int>(config.num_steps);
@@ -213,11 +167,11 @@ void measure(const Options& options) {
       .captures_segments = !options.is_marked};
   const auto backend = options.backend == "cuda" ? ptb::make_cuda_backend(choice, overlap)
                                                  : ptb::make_backend(choice);
-  Step step(*backend, config, options.lanes);
+  Rig rig(session, *backend, config, options.lanes);
   if (options.is_marked) {
-    run_marked(step);
+    run_marked(rig);
   } else {
-    run_timed(step, options);
+    run_timed(rig, options);
   }
 }
 
@@ -240,5 +194,8 @@ int main(int argc, char** argv) {
       ->envname("PTB_DIST_QUEUES")
       ->check(CLI::Range(1, 16));
   app.add_flag("--mark", options.is_marked, "each phase once, for a profiler; no times");
-  return ptb::bench::run_tool(app, argc, argv, [&] { measure(options); });
+  return ptb::bench::run_tool(app, argc, argv, [&] {
+    ptb::Session session(&argc, &argv);
+    measure(session, options);
+  });
 }

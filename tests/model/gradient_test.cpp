@@ -71,8 +71,7 @@ class WindowModel {
         lanes_(tokens_, problem.B, problem.T, {.split = "train"}),
         parameters_(*backend_, problem.shape()),
         gradients_(*backend_, problem.shape(), problem.V),
-        words_(*backend_, lanes_),
-        batch_(*backend_, lanes_, slice, &words_),
+        windows_(*backend_, lanes_, std::span(&slice_, 1), Windows::Use::training),
         state_(*backend_, problem.shape(), slice.count),
         workspace_(*backend_, problem.shape(),
                    {.max_steps = problem.T,
@@ -83,8 +82,7 @@ class WindowModel {
                     .seed = Problem::kSeed}),
         loss_(backend_->allocate(ElementType::f64, {1})),
         model_(*backend_, parameters_) {
-    words_.select(Problem::kStep.window);
-    batch_.select(Problem::kStep.window);
+    windows_.begin(Problem::kStep);
     set_parameters(problem.parameters());
   }
 
@@ -102,8 +100,7 @@ class WindowModel {
   double cost() {
     upload_values(*backend_, state_.h, of_slice(problem_.initial_h()));
     upload_values(*backend_, state_.c, of_slice(problem_.initial_c()));
-    backend_->set_step(Problem::kStep);
-    model_.forward(batch_, state_, workspace_, loss_);
+    model_.forward(windows_.batch(0), state_, workspace_, loss_);
     return download_scalar(*backend_, loss_) / slice_.global;
   }
 
@@ -111,18 +108,19 @@ class WindowModel {
   // a segment says that it completes must not change any more.
   std::vector<double> gradient() {
     cost();
-    const std::vector<Segment> segments = model_.backward_segments(batch_, workspace_, gradients_);
+    const std::vector<Segment> segments =
+        model_.backward_segments(windows_.batch(0), workspace_, gradients_);
     std::vector<std::vector<double>> completed;
-    for (std::size_t k = 0; k < segments.size(); ++k) {
-      backend_->run_segment({.owner = &workspace_, .index = static_cast<int>(k)}, segments[k].run);
-      completed.push_back(completed_by(segments[k]));
+    for (const Segment& segment : segments) {
+      backend_->run_segment(segment.key, segment.enqueue);
+      completed.push_back(completed_by(segment));
     }
     std::int64_t elements = 0;
     for (std::size_t k = 0; k < segments.size(); ++k) {
       elements += std::ssize(completed[k]);
       BOOST_TEST((completed[k] == completed_by(segments[k])));
     }
-    BOOST_TEST(elements == gradients_.dense().elements() + words_.count * problem_.H);
+    BOOST_TEST(elements == gradients_.dense().elements() + windows_.words().count() * problem_.H);
     return in_slab_order(values_of(*backend_, gradients_.rows()),
                          values_of(*backend_, gradients_.dense()));
   }
@@ -146,7 +144,7 @@ class WindowModel {
   std::vector<double> in_slab_order(const std::vector<double>& rows,
                                     const std::vector<double>& dense) const {
     std::vector<double> all(static_cast<std::size_t>(problem_.V * problem_.H), 0.0);
-    const auto words = words_.of_windows.of(Problem::kStep.window);
+    const auto words = windows_.words().of(Problem::kStep.window);
     for (std::size_t u = 0; u < words.size(); ++u) {
       std::copy_n(rows.begin() + static_cast<std::int64_t>(u) * problem_.H, problem_.H,
                   all.begin() + words[u] * problem_.H);
@@ -162,8 +160,7 @@ class WindowModel {
   Lanes lanes_;
   Parameters parameters_;
   Gradients gradients_;
-  BatchWords words_;
-  Batch batch_;
+  Windows windows_;
   RecurrentState state_;
   Workspace workspace_;
   Tensor loss_;
@@ -389,7 +386,8 @@ double evaluated(int num_steps, std::int64_t share, bool with_dropout) {
   Parameters parameters(*backend, problem.shape());
   upload_values(*backend, parameters.slab(), problem.parameters());
   LanguageModel model(*backend, parameters);
-  Batch batch(*backend, lanes, slice);
+  Windows windows(*backend, lanes, std::span(&slice, 1), Windows::Use::evaluation);
+  const Batch& batch = windows.batch(0);
   RecurrentState state(*backend, problem.shape(), 2);
   Workspace workspace(*backend, problem.shape(),
                       {.max_steps = num_steps,
@@ -400,9 +398,8 @@ double evaluated(int num_steps, std::int64_t share, bool with_dropout) {
                        .seed = 1});
   double sum = 0;
   for (int index = 0; index < lanes.windows(); ++index) {
-    backend->set_step({.window = index});
-    batch.select(index);
-    const std::int64_t positions = std::int64_t{batch.num_steps} * 2;
+    windows.begin({.window = index});
+    const std::int64_t positions = std::int64_t{batch.num_steps()} * 2;
     std::vector<PositionRange> shares;
     for (std::int64_t first = 0; first < positions; first += share) {
       shares.push_back({.first = first, .count = std::min(share, positions - first)});

@@ -1,11 +1,11 @@
 // The windows of a split in device memory, and the one of them that is computed. All are copied there
 // once: so a step copies none from the host, and a captured segment begins the next one by itself.
-//
-// What the device begins is StepState's window; what the host knows of is the selected one. Whoever
-// runs a window sees to it that both are the same.
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "ptb_dist/backend/backend.hpp"
@@ -14,22 +14,29 @@
 namespace ptb {
 
 // The distinct words of the global window: of a rank, for all its groups.
-struct BatchWords {
+class BatchWords {
+ public:
   BatchWords(Backend& backend, const Lanes& split);
 
-  void select(int window) { count = std::ssize(of_windows.of(window)); }
-  // Enqueues that `ids` and `device_count` become those of StepState's window.
+  const Tensor& ids() const { return ids_; }              // [R] i32, ascending; its address stays
+  const Tensor& device_count() const { return count_; }   // [1] i32, U; likewise
+  std::int64_t max_count() const { return max_count_; }   // R, of any window
+  std::int64_t count() const { return selected_count_; }  // U of the window that has begun
+  std::span<const std::int32_t> of(int window) const { return of_windows_.of(window); }
+
+  // Enqueues that ids() and device_count() become those of StepState's window.
   void load(Backend& backend) const;
 
-  WindowWords of_windows;
-  std::int64_t max_count;  // R, of any window
-  std::int64_t count = 0;  // U of the selected window
-  Tensor ids;              // [R] i32, ascending; at an address that stays, like what follows
-  Tensor device_count;     // [1] i32: U where operations read it
-
  private:
+  friend class Windows;
+  void select(int window) { selected_count_ = std::ssize(of(window)); }
+
+  WindowWords of_windows_;
+  std::int64_t max_count_;
+  std::int64_t selected_count_ = 0;
   Tensor table_;  // [windows,R+1] i32: ids and count of each window
-  Tensor row_;    // [R+1] i32, whose parts `ids` and `device_count` are
+  Tensor row_;    // [R+1] i32, whose parts are ids_ and count_
+  Tensor ids_, count_;
 };
 
 // A window as one group of lanes sees it. Arrays have room for the window with most steps.
@@ -38,25 +45,55 @@ struct WindowTensors {
   Tensor positions, row_begin;  // [T·B], [R+1] i32, see WordPositions; training only
 };
 
-struct Batch {
-  Batch() = default;
+// The windows of one group of lanes.
+class Batch {
+ public:
   // Without `words` for evaluation; they outlive the batch.
-  Batch(Backend& backend, const Lanes& split, LaneSlice lanes, const BatchWords* words = nullptr);
+  Batch(Backend& backend, const Lanes& split, LaneSlice lanes, const BatchWords* words);
 
-  // 0 <= window < split.windows()
-  void select(int window);
-  // Enqueues that `tensors` become those of StepState's window, and so the words.
+  const LaneSlice& lanes() const { return lanes_; }          // B = lanes().count
+  int num_steps() const { return num_steps_; }               // T of the window that has begun
+  const BatchWords& words() const { return *words_; }        // of that window; training only
+  const WindowTensors& tensors() const { return tensors_; }  // of that window; addresses stay
+
+  // Enqueues that tensors() become those of StepState's window, and so the words.
   void load(Backend& backend) const;
 
-  LaneSlice lanes;                    // B = lanes.count
-  int num_steps = 0;                  // T of the selected window
-  const BatchWords* words = nullptr;  // of the same selected window
-  WindowTensors tensors;              // at addresses that stay
-
  private:
+  friend class Windows;
+  void select(int window);
+
+  LaneSlice lanes_;
+  int num_steps_ = 0;
+  const BatchWords* words_;
+  WindowTensors tensors_;
   std::vector<int> steps_;  // of each window
   Tensor table_;            // [windows,n] i32: the tensors of each window, one after the other
-  Tensor row_;              // [n] i32, whose parts `tensors` are
+  Tensor row_;              // [n] i32, whose parts `tensors_` are
+};
+
+// A split, window by window, for all groups of a rank.
+class Windows {
+ public:
+  enum class Use { training, evaluation };  // training needs the words of each window
+
+  // The lanes of the groups, in their order. Keeps a view of the split, which outlives it.
+  Windows(Backend& backend, const Lanes& split, std::span<const LaneSlice> groups, Use use);
+  Windows(const Windows&) = delete;
+  Windows& operator=(const Windows&) = delete;
+
+  // Begins a window, the only place that does: what is enqueued from here on reads it (StepState),
+  // and batches and words tell of it to the host. 0 <= step.window < windows of the split.
+  void begin(const StepState& step);
+
+  // Both stay where they are.
+  const Batch& batch(std::size_t group) const { return batches_[group]; }
+  const BatchWords& words() const { return *words_; }  // training only
+
+ private:
+  Backend& backend_;
+  std::optional<BatchWords> words_;
+  std::deque<Batch> batches_;
 };
 
 // Bytes of device memory that they take; `max_words` is R, 0 for evaluation.

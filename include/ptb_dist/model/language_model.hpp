@@ -53,11 +53,13 @@ struct Workspace {
   Tensor logits;                 // [softmax_rows,V]
 };
 
-// One piece of the backward pass. `completes` is the part of the gradient that is final when it has
-// run, empty if none: what an all-reduce may start on.
+// One piece of the backward pass: Backend::run_segment(key, enqueue) runs it.
 struct Segment {
   std::string name;  // "softmax", "recurrence", "layer 1", "embedding"
-  std::function<void()> run;
+  SegmentKey key;
+  std::function<void()> enqueue;
+  // The part of the gradient that is final behind this segment, so that its sum over the ranks may
+  // begin. Empty if none is.
   std::optional<GradientPart> completes;
 };
 
@@ -71,31 +73,27 @@ class LanguageModel {
  public:
   LanguageModel(Backend& backend, Parameters& parameters);
 
-  // Cross-entropy of a training window, summed over its positions, into `loss` ([1] f64); leaves in
-  // the workspace what the backward pass needs, and in `state` the window's last h and c. The
-  // gradient is that of cross-entropy / global lanes. The window is StepState's, and the batch has
-  // selected it. It is a segment of the batch, so a batch is always given with the same state,
-  // workspace and loss.
+  // Cross-entropy of the window that has begun (Windows::begin), summed over the batch's positions,
+  // into `loss` ([1] f64). Leaves in the workspace what the backward pass needs, and in `state` the
+  // window's last h and c. The gradient is that of cross-entropy / global lanes. It is captured once
+  // for each batch, so a batch always comes with the same state, workspace and loss.
   void forward(const Batch& batch, RecurrentState& state, Workspace& workspace, const Tensor& loss);
 
   // The backward pass of the window that `forward` has just run, in the order in which it is to
-  // run.
+  // run. A batch always comes with the same workspace and gradients.
   std::vector<Segment> backward_segments(const Batch& batch, Workspace& workspace,
                                          Gradients& gradients);
 
-  // Cross-entropy of such a window without dropout or gradient, for each of the given ranges of its
-  // positions into an element of `losses` ([ranges] f64); the state moves on over the whole window. It
-  // is a segment of the batch for each length of window, always given with the same of all these.
+  // Cross-entropy of the window that has begun, without dropout or gradient: of each range of its
+  // positions, into an element of `losses` ([ranges] f64). The state moves on over the whole window.
+  // It is captured once for each batch and number of steps, so these always come with the same
+  // state, workspace, ranges and losses.
   void evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                 std::span<const PositionRange> ranges, const Tensor& losses);
 
  private:
   // Tokens to the top layer's output; returns the activations cut to the batch's T steps.
   StackActivations recur(const Batch& batch, RecurrentState& state, Workspace& workspace);
-
-  Segment softmax_segment(Workspace& workspace, Gradients& gradients);
-  Segment layer_segment(int layer, Workspace& workspace, Gradients& gradients);
-  Segment embedding_segment(const Batch& batch, Workspace& workspace, Gradients& gradients);
 
   Backend& backend_;
   Parameters& parameters_;

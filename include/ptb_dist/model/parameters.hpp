@@ -35,15 +35,26 @@ class ParameterTable {
 
   const std::vector<ParameterInfo>& entries() const { return entries_; }
   std::int64_t elements() const { return elements_; }
-  // Places in the table; each kernel or weight is followed by its bias.
-  std::size_t lstm_kernel(int layer) const { return 1 + 2 * static_cast<std::size_t>(layer); }
-  std::size_t softmax_weight() const { return entries_.size() - 2; }
-  // Elements of everything but the embedding, which is entry 0.
-  std::int64_t dense_elements() const { return elements_ - entries_.front().shape.elements(); }
+  // Places in the table by role. Between them lies the dense part: all but the embedding.
+  struct Affine {
+    std::size_t weight = 0;
+    std::size_t bias = 0;
+  };
+  std::size_t embedding() const { return embedding_; }
+  const std::vector<Affine>& layers() const { return layers_; }  // L, from the bottom
+  const Affine& softmax() const { return softmax_; }
+  // Where the dense part begins in the slab, and how long it is, in elements.
+  std::int64_t dense_begin() const { return entries_[embedding_].shape.elements(); }
+  std::int64_t dense_elements() const { return elements_ - dense_begin(); }
 
  private:
+  std::size_t add(std::string name, Shape shape, bool starts_at_zero = false);
+
   std::vector<ParameterInfo> entries_;
   std::int64_t elements_ = 0;
+  std::size_t embedding_ = 0;
+  std::vector<Affine> layers_;
+  Affine softmax_;
 };
 
 // The values of one replica.
@@ -73,8 +84,8 @@ class Parameters {
   Weights weights_;
 };
 
-// Neighbouring entries of the table, or, where first is 0, the embedding's first `rows` rows: what a
-// segment of the backward pass completes.
+// What a segment of the backward pass completes: neighbouring entries of the table, or the first
+// `rows` rows of the embedding's gradient, where first and last are the embedding.
 struct GradientPart {
   std::size_t first = 0;
   std::size_t last = 0;
@@ -90,7 +101,7 @@ class Gradients {
 
   const Tensor& rows() const { return rows_; }  // [max_rows,H]; the first U count
   const Tensor& dense() const { return dense_; }
-  // Gradient of a dense parameter by its place in the table (not 0).
+  // Gradient of a dense parameter by its place in the table.
   Tensor tensor(std::size_t entry) const;
   // As one vector, or for the embedding [rows,H].
   Tensor part(const GradientPart& part) const;

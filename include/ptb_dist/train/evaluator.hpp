@@ -15,6 +15,7 @@
 #include "ptb_dist/io/report.hpp"
 #include "ptb_dist/model/language_model.hpp"
 #include "ptb_dist/train/lane_groups.hpp"
+#include "ptb_dist/train/window_sums.hpp"
 
 namespace ptb {
 
@@ -51,6 +52,8 @@ class Evaluator {
   std::optional<Perplexity> run();
 
  private:
+  std::vector<LaneSlice> slices() const;
+  std::int64_t softmax_rows() const;
   void evaluate_window(int index);
   std::vector<PositionRange> shares_of(int positions) const;
 
@@ -58,12 +61,9 @@ class Evaluator {
   const Lanes& lanes_;
   const char* split_;
   Sharing sharing_;
-  LaneSlice mine_;  // the groups of this rank, of all
-  Workspaces workspaces_;
-  std::vector<LaneGroup> groups_;  // with Sharing::positions one, of all lanes
-  // How many ranks were asked to stop, then the loss of each group, of which the first takes the
-  // sum.
-  Tensor sums_;  // [1 + groups] f64
+  LaneSlice mine_;     // the groups of this rank, of all
+  LaneGroups groups_;  // with Sharing::positions one, of all lanes
+  WindowSums sums_;    // a loss of each group, of which the first takes the sum
 };
 
 }  // namespace ptb

@@ -17,6 +17,7 @@
 
 #include <functional>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "ptb_dist/model/language_model.hpp"
@@ -46,16 +47,35 @@ std::vector<LaneSlice> groups_of_rank(int lanes, int groups, int rank, int ranks
 // A group and what is its own.
 struct LaneGroup {
   LaneSlice lanes;
-  Batch batch{};
+  const Batch* batch = nullptr;
   RecurrentState state{};
   Workspace* workspace = nullptr;  // shared by the groups of a rank that have as many lanes
 };
 
-// Workspaces of a rank's groups, by their number of lanes: a group has the same shapes wherever it
-// runs, and only one is computed at a time.
-using Workspaces = std::map<int, Workspace>;
-// That of so many lanes, made if it is not there; its address stays.
-Workspace* workspace_of(Workspaces& workspaces, Backend& backend, const ModelShape& shape,
-                        const WorkspaceSize& size);
+// The groups of a rank on their way through a split.
+class LaneGroups {
+ public:
+  // `slices`: the lanes of each group, in the order in which they are computed. `size` is that of
+  // each workspace but for its lanes, which are the group's; softmax_rows 0 means all positions.
+  // All arguments outlive it.
+  LaneGroups(Backend& backend, const ModelShape& shape, const Lanes& split,
+             std::span<const LaneSlice> slices, const WorkspaceSize& size);
+
+  // See Windows::begin.
+  void begin_window(const StepState& step) { windows_.begin(step); }
+  // Zero, as an epoch begins.
+  void reset_state();
+
+  std::span<LaneGroup> groups() { return groups_; }
+  const BatchWords& words() const { return windows_.words(); }  // training only
+
+ private:
+  Backend& backend_;
+  Windows windows_;
+  // By their number of lanes: a group has the same shapes wherever it runs, and only one is computed
+  // at a time.
+  std::map<int, Workspace> workspaces_;
+  std::vector<LaneGroup> groups_;
+};
 
 }  // namespace ptb

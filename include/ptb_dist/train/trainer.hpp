@@ -3,25 +3,22 @@
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/fault.hpp"
-#include "ptb_dist/base/stopwatch.hpp"
 #include "ptb_dist/comm/communicator.hpp"
 #include "ptb_dist/comm/session.hpp"
 #include "ptb_dist/data/corpus.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/report.hpp"
-#include "ptb_dist/model/language_model.hpp"
 #include "ptb_dist/optim/sgd.hpp"
 #include "ptb_dist/train/checkpointer.hpp"
 #include "ptb_dist/train/evaluator.hpp"
-#include "ptb_dist/train/lane_groups.hpp"
+#include "ptb_dist/train/pace.hpp"
 #include "ptb_dist/train/plan.hpp"
+#include "ptb_dist/train/step.hpp"
 
 namespace ptb {
 
@@ -38,14 +35,6 @@ struct TrainerParts {
   Checkpointer& checkpointer;
   Faults& faults;
   double peak_flops = 0;  // of all ranks' GPUs, for the report; 0: not known, or there are none
-};
-
-// What a group has of a window: one level of the tree of groups (lane_groups.hpp).
-struct Slab {
-  Gradients gradients;
-  // The loss, how many ranks were asked to stop, and whether rank 0 wants a checkpoint: one
-  // reduction of a window.
-  Tensor sums;  // [3] f64
 };
 
 class Trainer {
@@ -72,33 +61,12 @@ class Trainer {
   const Progress& progress() const { return progress_; }
 
  private:
-  // Of one window, the same on every rank.
-  struct StepResult {
-    double cross_entropy = 0;  // over global lanes
-    double gradient_norm = 0;  // before the clip
-  };
-  // What some rank wants, as every rank is told.
-  struct Wishes {
-    bool is_stop = false;
-    bool is_save = false;
-  };
-  // A window whose results are on their way to the host.
-  struct InFlight {
-    Arrival sums;  // [3] f64, as a Slab's
-    Arrival norm;  // [1] f64
-  };
-
   EvaluatorParts evaluator_parts(int rank);
   void begin_epoch();
   bool finish_epoch();
-  Wishes advance();
-  void train_step();
-  void pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>& part,
-               const std::string& what, std::vector<Reduction>& sums);
-  void add_wishes();
-  void take_results(int left_in_flight, Wishes& wishes);
-  void take_oldest(Wishes& wishes);
-  void reset_state();
+  Requests advance();
+  void take_results(int left_in_flight, Requests& requests);
+  void take_oldest(Requests& requests);
   void save(bool is_best);
   End leave(End end);
   bool test(const char* weights, int epoch);
@@ -111,6 +79,7 @@ class Trainer {
   int next_window() const { return progress_.window + static_cast<int>(in_flight_.size()); }
   std::int64_t next_step() const { return progress_.step + std::ssize(in_flight_); }
   std::int64_t words(int windows) const;
+  double words_per_second() const;
   Perplexity train_perplexity(int windows) const;
 
   const Plan& plan_;
@@ -127,23 +96,14 @@ class Trainer {
   std::int64_t checkpoint_windows_;
   Schedule schedule_;
   Lanes train_lanes_, valid_lanes_, test_lanes_;
-  BatchWords words_;
-  LanguageModel model_;
-  Sgd sgd_;
+  Step step_;
   Evaluator validation_, test_;
-  Workspaces workspaces_;
-  std::vector<LaneGroup> groups_;  // of this rank
-  std::vector<Turn> turns_;        // of each group
-  std::vector<Slab> slabs_;        // the first takes the sum
 
-  Progress progress_;               // of windows whose results are known
-  std::deque<InFlight> in_flight_;  // the first is progress_.window
-  std::optional<Progress> saved_;   // of the last checkpoint
-  std::int64_t last_step_ = 0;      // windows of the run to do
-  // Training time of this epoch, as far as this process has run it.
-  double seconds_ = 0;
-  int timed_windows_ = 0;
-  Stopwatch since_result_{};
+  Progress progress_;                     // of windows whose results are known
+  std::deque<Step::InFlight> in_flight_;  // the first is progress_.window
+  std::optional<Progress> saved_;         // of the last checkpoint
+  std::int64_t last_step_ = 0;            // windows of the run to do
+  Pace pace_;
 };
 
 }  // namespace ptb

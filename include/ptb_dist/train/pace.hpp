@@ -1,0 +1,34 @@
+// How fast the windows of an epoch pass, as far as this process has run them. Time in which nothing
+// is trained, such as a save, does not count.
+#pragma once
+
+#include "ptb_dist/base/stopwatch.hpp"
+
+namespace ptb {
+
+class Pace {
+ public:
+  // Of an epoch, or what a resumed run does of it.
+  void begin_epoch() { *this = {}; }
+  // The result of one more window has come.
+  void window_done() {
+    seconds_ += since_last_.seconds();
+    since_last_ = {};
+    ++windows_;
+  }
+  // What has just passed was not training.
+  void skip() { since_last_ = {}; }
+
+  int windows() const { return windows_; }
+  double seconds() const { return seconds_; }
+  // Not finite before the first window is done.
+  double per_second(double of_a_window) const { return windows_ * of_a_window / seconds_; }
+  double seconds_for(double windows) const { return windows * seconds_ / windows_; }
+
+ private:
+  double seconds_ = 0;
+  int windows_ = 0;
+  Stopwatch since_last_{};
+};
+
+}  // namespace ptb
