@@ -19,7 +19,6 @@ using hdf5::checked;
 using hdf5::Handle;
 using hdf5::Subject;
 
-constexpr const char* kGateOrder = "i j f o";
 
 // --- /progress and /history ----------------------------------------------------------------------
 
@@ -146,6 +145,19 @@ CorpusIdentity read_corpus_identity(hid_t file, std::size_t file_bytes, const Su
 
 // --- attributes of the file itself ---------------------------------------------------------------
 
+const char* gate_order(const CheckpointInfo& info) {
+  return traits_of(info.shape().cell.kind).gate_order;
+}
+
+// Of a file whose configuration is known.
+void check_gate_order(hid_t file, const CheckpointInfo& info, const Subject& of_file) {
+  const Subject subject = of_file.at("/");
+  const std::string gates = hdf5::read_text(file, "gate_order", subject);
+  if (gates == gate_order(info)) return;
+  throw subject.error(
+      fmt::format("gate_order is \"{}\", and not \"{}\"", escaped(gates), gate_order(info)));
+}
+
 void write_root(hid_t file, const CheckpointInfo& info, const Subject& subject) {
   std::string exact_class;
   for (const auto& [name, value] : info.exact_class) {
@@ -154,7 +166,7 @@ void write_root(hid_t file, const CheckpointInfo& info, const Subject& subject) 
     exact_class += fmt::format("{} = {}\n", name, value);
   }
   hdf5::write_integer(file, "format", kCheckpointFormat, subject);
-  hdf5::write_text(file, "gate_order", kGateOrder, subject);
+  hdf5::write_text(file, "gate_order", gate_order(info), subject);
   hdf5::write_text(file, "exact_class", exact_class, subject);
 }
 
@@ -178,10 +190,6 @@ ExactClass read_root(hid_t file, const Subject& of_file) {
   const Subject subject = of_file.at("/");
   if (hdf5::read_integer(file, "format", subject) != kCheckpointFormat) {
     throw subject.error("attribute format differs from the format that the file begins with");
-  }
-  const std::string gates = hdf5::read_text(file, "gate_order", subject);
-  if (gates != kGateOrder) {
-    throw subject.error(fmt::format("gate_order is \"{}\", and not \"{}\"", gates, kGateOrder));
   }
   return exact_class_of(hdf5::read_text(file, "exact_class", subject), subject);
 }
@@ -230,6 +238,7 @@ CheckpointContents read_contents(hid_t file, std::size_t file_bytes, const Subje
   info.exact_class = read_root(file, subject);
   info.config = read_config(file, subject);
   check_config(info.config, subject);
+  check_gate_order(file, info, subject);
   info.real = read_real_type(file, subject);
   check_size(info, file_bytes, subject);
   info.progress = read_progress(file, file_bytes, subject);

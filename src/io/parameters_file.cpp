@@ -55,8 +55,8 @@ std::string read_slab(std::span<const std::byte> image, const fs::path& path,
 
 void check_shape(const ModelShape& found, const ModelShape& wanted, const fs::path& path) {
   const auto text = [](const ModelShape& shape) {
-    return fmt::format("{} words, {} units and {} layers", shape.vocab_size, shape.hidden_size,
-                       shape.num_layers);
+    return fmt::format("{} words, {} units and {} {} layers", shape.vocab_size, shape.hidden_size,
+                       shape.num_layers, traits_of(shape.cell.kind).name);
   };
   if (text(found) == text(wanted)) return;
   throw subject_of(path, kMadeForThis)

@@ -18,20 +18,22 @@ Rows embedding_rows(const BatchWords& words, const Gradients& gradients) {
   return {.packed = gradients.rows(), .ids = words.ids(), .count = words.device_count()};
 }
 
-RecurrentState::RecurrentState(Backend& backend, const ModelShape& shape, int lanes)
-    : h(backend.allocate(backend.real_type(), {shape.num_layers, lanes, shape.hidden_size})),
-      c(backend.allocate(backend.real_type(), {shape.num_layers, lanes, shape.hidden_size})) {}
+RecurrentState::RecurrentState(Backend& backend, const ModelShape& shape, int lanes) {
+  const Shape extents{shape.num_layers, lanes, shape.hidden_size};
+  h = backend.allocate(backend.real_type(), extents);
+  if (traits_of(shape.cell.kind).has_c) c = backend.allocate(backend.real_type(), extents);
+}
 
 void RecurrentState::reset(Backend& backend) {
   backend.set_zero(h);
-  backend.set_zero(c);
+  if (!c.empty()) backend.set_zero(c);
 }
 
 std::vector<Tensor> RecurrentState::tensors() const {
   std::vector<Tensor> result;
   for (std::int64_t layer = 0; layer < h.shape()[0]; ++layer) {
     result.push_back(h[layer]);
-    result.push_back(c[layer]);
+    if (c.shape().rank() == h.shape().rank()) result.push_back(c[layer]);
   }
   return result;
 }
@@ -40,7 +42,8 @@ Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceS
   const std::int64_t T = size.max_steps;
   const std::int64_t B = size.lanes;
   const std::int64_t H = shape.hidden_size;
-  const std::int64_t G = gate_count(shape.cell.kind);
+  const CellTraits cell = traits_of(shape.cell.kind);
+  const std::int64_t G = cell.gates;
   const bool drops = size.for_training && size.keep_prob < 1.0;
   const ElementType real = backend.real_type();
 
@@ -48,7 +51,9 @@ Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceS
   for (int l = 0; l < shape.num_layers; ++l) {
     activations.gates.push_back(backend.allocate(real, {T, B, G * H}));
     activations.hidden.push_back(backend.allocate(real, {T + 1, B, H}));
-    activations.cell.push_back(backend.allocate(real, {T + 1, B, H}));
+    activations.shares.push_back(cell.has_recurrent_share ? backend.allocate(real, {T, B, G * H})
+                                                          : Tensor());
+    activations.cell.push_back(cell.has_c ? backend.allocate(real, {T + 1, B, H}) : Tensor());
     activations.outputs.push_back(drops ? backend.allocate(real, {T, B, H})
                                         : activations.hidden.back().slice(1, T));
   }
@@ -73,7 +78,10 @@ StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
   for (std::size_t l = 0; l < workspace.activations.gates.size(); ++l) {
     window.gates.push_back(workspace.activations.gates[l].slice(0, T));
     window.hidden.push_back(workspace.activations.hidden[l].slice(0, T + 1));
-    window.cell.push_back(workspace.activations.cell[l].slice(0, T + 1));
+    const Tensor& share = workspace.activations.shares[l];
+    const Tensor& cell = workspace.activations.cell[l];
+    window.shares.push_back(share.empty() ? share : share.slice(0, T));
+    window.cell.push_back(cell.empty() ? cell : cell.slice(0, T + 1));
     window.outputs.push_back(workspace.activations.outputs[l].slice(0, T));
   }
   batch.load(backend_);
@@ -121,7 +129,7 @@ std::vector<Segment> LanguageModel::backward_segments(const Batch& batch, Worksp
     segments.push_back({std::move(name), key, std::move(enqueue), completes});
   };
 
-  const ParameterTable::Affine softmax = table.softmax();
+  const ParameterTable::Softmax softmax = table.softmax();
   add("softmax", GradientPart{.first = softmax.weight, .last = softmax.bias},
       [this, softmax, &workspace, &gradients] {
         const Tensor& hidden = workspace.activations.outputs.back();
@@ -144,13 +152,16 @@ std::vector<Segment> LanguageModel::backward_segments(const Batch& batch, Worksp
   });
 
   for (int l = parameters_.shape().num_layers - 1; l >= 0; --l) {
-    const ParameterTable::Affine layer = table.layers()[static_cast<std::size_t>(l)];
-    add(fmt::format("layer {}", l), GradientPart{.first = layer.weight, .last = layer.bias},
+    const ParameterTable::Layer layer = table.layers()[static_cast<std::size_t>(l)];
+    add(fmt::format("layer {}", l), GradientPart{.first = layer.kernel, .last = layer.last()},
         [this, l, layer, &workspace, &gradients] {
-          backend_.layer_weight_gradient({.layer = l,
-                                          .activations = workspace.activations,
-                                          .d_kernel = gradients.tensor(layer.weight),
-                                          .d_bias = gradients.tensor(layer.bias)});
+          backend_.layer_weight_gradient(
+              {.layer = l,
+               .activations = workspace.activations,
+               .d_kernel = gradients.tensor(layer.kernel),
+               .d_bias = gradients.tensor(layer.bias),
+               .d_recurrent_bias =
+                   layer.recurrent_bias ? gradients.tensor(*layer.recurrent_bias) : Tensor()});
         });
   }
 

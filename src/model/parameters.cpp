@@ -19,22 +19,35 @@ std::uint64_t next_version() {
 
 }  // namespace
 
+CellKind cell_kind(std::string_view name) {
+  for (const CellKind kind : kCellKinds) {
+    if (name == traits_of(kind).name) return kind;
+  }
+  throw Error(ExitCode::internal, Complaint{.what = "a cell of no known kind",
+                                            .where = escaped(name)});
+}
+
 ModelShape shape_of(const Config& config) {
   return {.vocab_size = config.vocab_size,
           .hidden_size = config.hidden_size,
           .num_layers = static_cast<int>(config.num_layers),
-          .cell = {.kind = CellKind::lstm, .forget_bias = config.forget_bias}};
+          .cell = {.kind = cell_kind(config.cell), .forget_bias = config.forget_bias}};
 }
 
 ParameterTable::ParameterTable(const ModelShape& shape) {
   const std::int64_t V = shape.vocab_size;
   const std::int64_t H = shape.hidden_size;
-  const std::int64_t G = gate_count(shape.cell.kind);
+  const CellTraits cell = traits_of(shape.cell.kind);
+  const std::int64_t G = cell.gates;
   embedding_ = add("/parameters/embedding", {V, H});
   for (int l = 0; l < shape.num_layers; ++l) {
-    const std::size_t kernel = add(fmt::format("/parameters/lstm/{}/kernel", l), {2 * H, G * H});
-    layers_.push_back(
-        {.weight = kernel, .bias = add(fmt::format("/parameters/lstm/{}/bias", l), {G * H}, true)});
+    const auto name = [&](const char* what) {
+      return fmt::format("/parameters/{}/{}/{}", cell.name, l, what);
+    };
+    Layer& layer = layers_.emplace_back();
+    layer.kernel = add(name("kernel"), {2 * H, G * H});
+    layer.bias = add(name("bias"), {G * H}, true);
+    if (cell.has_recurrent_share) layer.recurrent_bias = add(name("recurrent_bias"), {G * H}, true);
   }
   softmax_.weight = add("/parameters/softmax/weight", {H, V});
   softmax_.bias = add("/parameters/softmax/bias", {V});
@@ -51,8 +64,11 @@ Parameters::Parameters(Backend& backend, const ModelShape& shape)
       table_(shape),
       slab_(backend.allocate(backend.real_type(), {table_.elements()})) {
   weights_.embedding = tensor(table_.embedding());
-  for (const ParameterTable::Affine& layer : table_.layers()) {
-    weights_.layers.push_back({.kernel = tensor(layer.weight), .bias = tensor(layer.bias)});
+  for (const ParameterTable::Layer& layer : table_.layers()) {
+    weights_.layers.push_back(
+        {.kernel = tensor(layer.kernel),
+         .bias = tensor(layer.bias),
+         .recurrent_bias = layer.recurrent_bias ? tensor(*layer.recurrent_bias) : Tensor()});
   }
   weights_.softmax_weight = tensor(table_.softmax().weight);
   weights_.softmax_bias = tensor(table_.softmax().bias);

@@ -6,10 +6,14 @@ namespace ptb {
 
 std::vector<StateInfo> state_table(const ModelShape& shape, std::int64_t lanes) {
   std::vector<StateInfo> table;
+  const CellTraits cell = traits_of(shape.cell.kind);
   for (int layer = 0; layer < shape.num_layers; ++layer) {
-    for (const char* which : {"h", "c"}) {
-      table.push_back({fmt::format("/state/lstm/{}/{}", layer, which), {lanes, shape.hidden_size}});
-    }
+    const auto add = [&](const char* which) {
+      table.push_back({fmt::format("/state/{}/{}/{}", cell.name, layer, which),
+                       {lanes, shape.hidden_size}});
+    };
+    add("h");
+    if (cell.has_c) add("c");
   }
   return table;
 }

@@ -28,12 +28,13 @@ struct WindowSize {
 };
 
 std::int64_t bytes_of(const WindowSize& size, const ModelShape& model, std::int64_t real_bytes) {
-  const std::int64_t L = model.num_layers, G = gate_count(model.cell.kind);
-  const std::int64_t step = size.lanes * model.hidden_size;  // [B,H]
-  const std::int64_t values = size.steps * step;             // [T,B,H]
-  const std::int64_t hidden_and_cell = 2 * (values + step);  // [T+1,B,H] each
-  std::int64_t reals =
-      values + L * (G * values + hidden_and_cell) + size.softmax_rows * model.vocab_size;
+  const CellTraits cell = traits_of(model.cell.kind);
+  const std::int64_t L = model.num_layers, G = cell.gates;
+  const std::int64_t step = size.lanes * model.hidden_size;            // [B,H]
+  const std::int64_t values = size.steps * step;                       // [T,B,H]
+  const std::int64_t states = (cell.has_c ? 2 : 1) * (values + step);  // [T+1,B,H] each
+  const std::int64_t gates = (cell.has_recurrent_share ? 2 : 1) * G * values;
+  std::int64_t reals = values + L * (gates + states) + size.softmax_rows * model.vocab_size;
   if (size.for_training) reals += values;                           // d_io
   if (size.drops) reals += L * values;                              // dropped outputs
   return reals * real_bytes + (size.drops ? (L + 1) * values : 0);  // masks are a byte each
@@ -90,11 +91,12 @@ std::int64_t memory_of_rank(const Plan& plan, const Config& config, const Splits
   lanes.insert(1);  // the test's
   const Extents extents = {.layers = plan.model.num_layers,
                            .hidden = H,
-                           .gates = gate_count(plan.model.cell.kind),
                            .vocab = plan.model.vocab_size,
+                           .cell = plan.model.cell.kind,
                            .lanes = {lanes.begin(), lanes.end()},
                            .positions = T * *train.sizes.rbegin()};
-  const std::int64_t state = 2 * plan.model.num_layers * H * (train.lanes + valid.lanes + 1);
+  const std::int64_t states = traits_of(plan.model.cell.kind).has_c ? 2 : 1;
+  const std::int64_t state = states * plan.model.num_layers * H * (train.lanes + valid.lanes + 1);
   std::int64_t bytes = (plan.parameters + slabs * gradients + state) * real_bytes +
                        window_bytes(plan, splits, groups, valid_groups) +
                        backend.own_bytes(extents);
@@ -271,7 +273,7 @@ Plan make_plan(const Config& config, const Corpus& corpus, int ranks, const Back
   plan.checkpoint_bytes =
       checkpoint_bytes(table, state_table(plan.model, plan.global_lanes), real_bytes);
   const auto h = static_cast<double>(H);
-  const double kernels = plan.model.num_layers * 2 * h * gate_count(plan.model.cell.kind) * h;
+  const double kernels = plan.model.num_layers * 2 * h * traits_of(plan.model.cell.kind).gates * h;
   // A product of [m,k] by [k,n] is 2·m·k·n operations; backward takes two of the same size.
   plan.flops_per_word = 3 * 2 * (kernels + h * static_cast<double>(plan.model.vocab_size));
   return plan;

@@ -34,14 +34,17 @@ Corpus read_chosen_corpus(const CorpusPlace& chosen, int vocab_size) {
 void check_is_of_this_model(const CheckpointFile& file, const Config& config,
                             const Corpus& corpus) {
   check_vocabulary(file, corpus.words, corpus.source);
-  const double forget_bias = file.info().config.forget_bias;
-  if (forget_bias == config.forget_bias) return;
-  throw Error(ExitCode::usage,
-              {.what = "--init-from",
-               .where = config.init_from,
-               .why = fmt::format("it was trained with forget_bias {}, this run has {}",
-                                  forget_bias, config.forget_bias),
-               .remedy = fmt::format("give --forget-bias {}", forget_bias)});
+  for (const Key& key : config_schema()) {
+    if (key.name != "cell" && key.name != "forget_bias") continue;
+    const std::string then = toml_value(file.info().config, key);
+    const std::string now = toml_value(config, key);
+    if (then == now) continue;
+    throw Error(ExitCode::usage, {.what = "--init-from",
+                                  .where = config.init_from,
+                                  .why = fmt::format("it was trained with {} {}, this run has {}",
+                                                     key.name, then, now),
+                                  .remedy = fmt::format("give {} {}", key.flag(), then)});
+  }
 }
 
 }  // namespace

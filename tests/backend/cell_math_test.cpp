@@ -157,6 +157,45 @@ BOOST_AUTO_TEST_CASE(lstm_backward_is_the_derivative_of_lstm_forward) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(gru_forward_is_the_formula) {
+  const auto sigma = [](double x) { return 1 / (1 + std::exp(-x)); };
+  const auto unit = cell::gru_forward(0.3, -0.7, 1.1, 0.2, -0.4, 0.5, 0.9);
+  BOOST_TEST(unit.r == sigma(0.3 + 0.2));
+  BOOST_TEST(unit.z == sigma(-0.7 - 0.4));
+  BOOST_TEST(unit.n == std::tanh(1.1 + unit.r * 0.5));
+  BOOST_TEST(unit.h == (1 - unit.z) * unit.n + unit.z * 0.9);
+}
+
+// In: xr, xz, xn, sn, h_before; sr and sz are 0, since their gradients are those of xr and xz.
+BOOST_AUTO_TEST_CASE(gru_backward_is_the_derivative_of_gru_forward) {
+  const auto output = [](const CellInput& in) {
+    return 1.3 * cell::gru_forward(in[0], in[1], in[2], 0.0, 0.0, in[3], in[4]).h;
+  };
+  for (const CellInput& in : std::vector<CellInput>{
+           {0.3, -0.7, 1.1, 0.2, -0.4}, {-2.0, 1.5, -0.6, 3.0, 2.5}, {0.0, 0.0, 0.0, 0.0, 0.0}}) {
+    const auto u = cell::gru_forward(in[0], in[1], in[2], 0.0, 0.0, in[3], in[4]);
+    const auto g = cell::gru_backward(u.r, u.z, u.n, in[3], in[4], 1.3);
+    const CellInput gradient = {g.xr, g.xz, g.xn, g.sn, g.h_before};
+    for (std::size_t k = 0; k < in.size(); ++k) {
+      constexpr double kStep = 1e-5;
+      CellInput above = in, below = in;
+      above[k] += kStep;
+      below[k] -= kStep;
+      BOOST_TEST(std::abs((output(above) - output(below)) / (2 * kStep) - gradient[k]) < 1e-9);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(rnn_backward_is_the_derivative_of_rnn_forward) {
+  for (const double z : {0.0, 0.7, -2.0}) {
+    constexpr double kStep = 1e-5;
+    const double slope =
+        (cell::rnn_forward(z + kStep) - cell::rnn_forward(z - kStep)) / (2 * kStep);
+    BOOST_TEST(cell::rnn_forward(z) == std::tanh(z));
+    BOOST_TEST(std::abs(cell::rnn_backward(std::tanh(z), 1.3) - 1.3 * slope) < 1e-9);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(dropped_scales_what_is_kept) {
   BOOST_TEST(cell::dropped(3.0f, 1, 2.0f) == 6.0f);
   BOOST_TEST(cell::dropped(3.0f, 0, 2.0f) == 0.0f);

@@ -115,12 +115,16 @@ class Side {
   }
 
   // Scaled so that sums stay of order 1; prepared.
-  Weights weights(const Sizes& s) {
+  Weights weights(const Sizes& s, CellKind cell = CellKind::lstm) {
+    const CellTraits traits = traits_of(cell);
     const double scale = 1.7 / std::sqrt(static_cast<double>(s.H));
     Weights w;
     w.embedding = reals({s.V, s.H});
     for (int l = 0; l < s.L; ++l) {
-      w.layers.push_back({reals({2 * s.H, 4 * s.H}, scale), reals({4 * s.H})});
+      w.layers.push_back(
+          {.kernel = reals({2 * s.H, traits.gates * s.H}, scale),
+           .bias = reals({traits.gates * s.H}),
+           .recurrent_bias = traits.has_recurrent_share ? reals({traits.gates * s.H}) : Tensor()});
     }
     w.softmax_weight = reals({s.H, s.V}, scale);
     w.softmax_bias = reals({s.V});
@@ -130,13 +134,16 @@ class Side {
   }
 
   // Contents as a forward pass leaves them: gates in (0, 1), cells and outputs in (-1, 1).
-  StackActivations activations(const Sizes& s, bool drops) {
+  StackActivations activations(const Sizes& s, bool drops, CellKind cell = CellKind::lstm) {
+    const CellTraits traits = traits_of(cell);
+    const Shape gates = {s.T, s.B, traits.gates * s.H};
     StackActivations a;
     a.input = reals({s.T, s.B, s.H});
     for (int l = 0; l < s.L; ++l) {
-      a.gates.push_back(reals({s.T, s.B, 4 * s.H}, 0.05, 0.95));
+      a.gates.push_back(reals(gates, 0.05, 0.95));
+      a.shares.push_back(traits.has_recurrent_share ? reals(gates) : Tensor());
       a.hidden.push_back(reals({s.T + 1, s.B, s.H}));
-      a.cell.push_back(reals({s.T + 1, s.B, s.H}));
+      a.cell.push_back(traits.has_c ? reals({s.T + 1, s.B, s.H}) : Tensor());
       // As in the model's workspace: without dropout, a layer's output is its hidden state.
       a.outputs.push_back(drops ? reals({s.T, s.B, s.H}) : a.hidden.back().slice(1, s.T));
     }
@@ -206,9 +213,13 @@ void check_against_reference(const Operation& operation) {
   }
 }
 
-// Each size, without and with dropout.
-void check_sizes(const std::function<std::vector<Output>(Side&, const Sizes&, double)>& operation) {
+constexpr std::int64_t kWidest = 200;  // of sizes()
+
+// Each size up to that H, without and with dropout.
+void check_sizes(const std::function<std::vector<Output>(Side&, const Sizes&, double)>& operation,
+                 std::int64_t largest_hidden = kWidest) {
   for (const Sizes& s : sizes()) {
+    if (s.H > largest_hidden) continue;
     for (const double keep_prob : {1.0, 0.4}) {
       BOOST_TEST_CONTEXT("T " << s.T << ", B " << s.B << ", H " << s.H << ", V " << s.V << ", L "
                               << s.L << ", keep_prob " << keep_prob) {
@@ -331,65 +342,90 @@ BOOST_AUTO_TEST_CASE(embedding_backward) {
   });
 }
 
+// Every cell. Products, pieces and streams are those of the lstm, which is checked at every size.
+void check_cells(
+    const std::function<std::vector<Output>(Side&, const Sizes&, double, CellKind)>& operation) {
+  for (const CellKind cell : kCellKinds) {
+    BOOST_TEST_CONTEXT(traits_of(cell).name) {
+      check_sizes([&](Side& side, const Sizes& s,
+                      double keep_prob) { return operation(side, s, keep_prob, cell); },
+                  cell == CellKind::lstm ? kWidest : 33);
+    }
+  }
+}
+
 // Errors of one step: 2H products, the sigmoid (8.9e-8) and the hyperbolic tangent (1.8e-7, 1.5
-// eps); they travel on through T steps and L layers, but gates below 1 damp them.
+// eps); they travel on through T steps and L layers, but gates below 1 damp them. Cells
+// without c carry h itself, whose error the recurrent weights multiply at every step.
 BOOST_AUTO_TEST_CASE(stack) {
-  check_sizes([](Side& side, const Sizes& s, double keep_prob) {
+  check_cells([](Side& side, const Sizes& s, double keep_prob, CellKind cell) {
     const Dropout dropout = side.dropout(s, keep_prob);
-    const Weights weights = side.weights(s);
-    StackActivations activations = side.activations(s, keep_prob < 1);
+    const Weights weights = side.weights(s, cell);
+    StackActivations activations = side.activations(s, keep_prob < 1, cell);
     const Tensor h = side.reals({s.L, s.B, s.H});
-    const Tensor c = side.reals({s.L, s.B, s.H});
-    side->stack({.cell = {.kind = CellKind::lstm, .forget_bias = 0.75},
+    const Tensor c = traits_of(cell).has_c ? side.reals({s.L, s.B, s.H}) : Tensor();
+    side->stack({.cell = {.kind = cell, .forget_bias = 0.75},
                  .weights = weights,
                  .dropout = dropout,
                  .activations = activations,
                  .h = h,
                  .c = c});
     const std::int64_t terms = 2 * s.H * s.L;
-    std::vector<Output> outputs = {{"h", h, 4, terms}, {"c", c, 4, terms}};
+    const double slack = traits_of(cell).has_c ? 4 : 8;
+    std::vector<Output> outputs = {{"h", h, slack, terms}};
+    if (!c.empty()) outputs.push_back({"c", c, slack, terms});
     for (std::size_t l = 0; l < activations.gates.size(); ++l) {
-      outputs.push_back({"gates", activations.gates[l], 4, terms});
-      outputs.push_back({"hidden", activations.hidden[l], 4, terms});
-      outputs.push_back({"cell", activations.cell[l], 4, terms});
-      outputs.push_back({"outputs", activations.outputs[l], 4, terms});
+      outputs.push_back({"gates", activations.gates[l], slack, terms});
+      outputs.push_back({"hidden", activations.hidden[l], slack, terms});
+      if (!c.empty()) outputs.push_back({"cell", activations.cell[l], slack, terms});
+      outputs.push_back({"outputs", activations.outputs[l], slack, terms});
     }
     return outputs;
   });
 }
 
 BOOST_AUTO_TEST_CASE(stack_backward) {
-  check_sizes([](Side& side, const Sizes& s, double keep_prob) {
+  check_cells([](Side& side, const Sizes& s, double keep_prob, CellKind cell) {
     const Dropout dropout = side.dropout(s, keep_prob);
-    const Weights weights = side.weights(s);
-    StackActivations activations = side.activations(s, keep_prob < 1);
+    const Weights weights = side.weights(s, cell);
+    StackActivations activations = side.activations(s, keep_prob < 1, cell);
     const Tensor d_io = side.reals({s.T, s.B, s.H});
-    side->stack_backward({.cell = {},
+    side->stack_backward({.cell = {.kind = cell},
                           .weights = weights,
                           .dropout = dropout,
                           .activations = activations,
                           .d_io = d_io});
-    std::vector<Output> outputs = {{"d_io", d_io, 8, 4 * s.H * s.L}};
-    for (const Tensor& d_z : activations.gates) {
-      outputs.push_back({"d_z", d_z, 8, 4 * s.H * s.L});
+    const std::int64_t terms = 4 * s.H * s.L;
+    std::vector<Output> outputs = {{"d_io", d_io, 8, terms}};
+    for (std::size_t l = 0; l < activations.gates.size(); ++l) {
+      outputs.push_back({"d_z", activations.gates[l], 8, terms});
+      if (activations.shares[l].empty()) continue;
+      outputs.push_back({"d_share", activations.shares[l], 8, terms});
     }
     return outputs;
   });
 }
 
 BOOST_AUTO_TEST_CASE(layer_weight_gradient) {
-  check_sizes([](Side& side, const Sizes& s, double keep_prob) {
-    StackActivations activations = side.activations(s, keep_prob < 1);
+  check_cells([](Side& side, const Sizes& s, double keep_prob, CellKind cell) {
+    const CellTraits traits = traits_of(cell);
+    const std::int64_t columns = traits.gates * s.H;
+    StackActivations activations = side.activations(s, keep_prob < 1, cell);
     std::vector<Output> outputs;
     for (int l = s.L - 1; l >= 0; --l) {
-      const LayerWeightGradient op = {.layer = l,
-                                      .activations = activations,
-                                      .d_kernel = side.garbage({2 * s.H, 4 * s.H}),
-                                      .d_bias = side.garbage({4 * s.H})};
+      const LayerWeightGradient op = {
+          .layer = l,
+          .activations = activations,
+          .d_kernel = side.garbage({2 * s.H, columns}),
+          .d_bias = side.garbage({columns}),
+          .d_recurrent_bias = traits.has_recurrent_share ? side.garbage({columns}) : Tensor()};
       side->layer_weight_gradient(op);
       const std::int64_t terms = std::max<std::int64_t>(s.T * s.B, 1);
       outputs.push_back({"d_kernel", op.d_kernel, 4, terms});
       outputs.push_back({"d_bias", op.d_bias, 4, terms});
+      if (!op.d_recurrent_bias.empty()) {
+        outputs.push_back({"d_recurrent_bias", op.d_recurrent_bias, 4, terms});
+      }
     }
     return outputs;
   });

@@ -59,7 +59,7 @@ struct Shape {
 // Plan::flops_per_word; the recurrence's last step backward, which the backend omits, is counted.
 std::vector<Shape> shapes_of(const ptb::Config& config, std::int64_t B) {
   const std::int64_t T = config.num_steps, L = config.num_layers, H = config.hidden_size;
-  const std::int64_t V = config.vocab_size, G = ptb::gate_count(ptb::CellKind::lstm);
+  const std::int64_t V = config.vocab_size, G = ptb::traits_of(ptb::CellKind::lstm).gates;
   const std::int64_t N = T * B;
   constexpr auto left = Transposed::left, right = Transposed::right;
   // clang-format off

@@ -38,7 +38,7 @@ std::vector<Key> grown() {
   std::vector<Key> keys = config_schema();
   keys.push_back(young("zoneout", &Config::timeout, 0.5));
   keys.push_back(young("averages", &Config::keep_checkpoints, std::int64_t{7}));
-  keys.push_back(young("cell", &Config::backend, "cpu"));
+  keys.push_back(young("device", &Config::backend, "cpu"));
   keys.back().choices = {"cpu", "cuda"};
   keys.push_back(young("note", &Config::run_dir, "none"));
   return keys;
@@ -114,7 +114,7 @@ BOOST_AUTO_TEST_CASE(values_are_checked_whatever_their_type) {
   BOOST_TEST(reason([](Config&) {}).line == "");
   BOOST_TEST(reason([](Config& c) {
                c.backend = "gr\nu";
-             }).names("a.h5:/config: cell is \"gr\\x0au\", and not one of cpu, cuda"));
+             }).names("a.h5:/config: device is \"gr\\x0au\", and not one of cpu, cuda"));
   BOOST_TEST(reason([](Config& c) {
                c.timeout = 101;
              }).names("zoneout is 101, and not a number from 0 to 100"));

@@ -108,8 +108,9 @@ BOOST_AUTO_TEST_CASE(every_mathematical_key_is_kept) {
   const Config config = SampleRun::make_info(ElementType::f32).config, defaults;
   for (const Key& key : config_schema()) {
     // Else the round trip says nothing of it.
-    BOOST_TEST((toml_value(config, key) != toml_value(defaults, key)) == key.is_mathematical,
-               key.name);
+    // Keys that are younger than the first checkpoints: checkpoint_config_test.
+    const bool is_here = key.is_mathematical && !key.value_before;
+    BOOST_TEST((toml_value(config, key) != toml_value(defaults, key)) == is_here, key.name);
   }
 }
 
@@ -275,9 +276,10 @@ BOOST_AUTO_TEST_CASE(parameters_are_loaded_from_a_checkpoint) {
   Parameters other(to.backend, wider);
   const Failure failure = failure_of([&] { load_parameters(scratch / "a.h5", to.backend, other); });
   BOOST_TEST(failure.code == 65);
-  BOOST_TEST(failure.names("is of a model with 7 words, 3 units and 3 layers, this one has 7 words,"
-                           " 4 units and 3 layers"),
-             failure.line);
+  BOOST_TEST(
+      failure.names("is of a model with 7 words, 3 units and 3 lstm layers, this one has 7 words,"
+                    " 4 units and 3 lstm layers"),
+      failure.line);
 
   std::string damaged = content(scratch / "a.h5");
   damaged.back() ^= 1;

@@ -68,7 +68,10 @@ FileChange without_attribute(const std::string& object, const std::string& name)
 FileChange with_attribute(const std::string& object, const std::string& name, hid_t file_type,
                           hid_t type, const void* value) {
   return [=](hid_t file) {
-    check(H5Adelete_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT));
+    // A setting with the value that it had before it existed is not there.
+    if (H5Aexists_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT) > 0) {
+      check(H5Adelete_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT));
+    }
     const hid_t space = H5Screate(H5S_SCALAR);
     const hid_t attribute = H5Acreate_by_name(file, object.c_str(), name.c_str(), file_type, space,
                                               H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);

@@ -24,6 +24,7 @@ struct Problem {
   int L = 2, T = 4, B = 5;
   double keep_prob = 1.0;
   double forget_bias = 0.5;
+  CellKind cell = CellKind::lstm;
 
   static constexpr std::uint64_t kSeed = 77;
   static constexpr StepState kStep = {.epoch = 2, .window = 1, .learning_rate = 1};
@@ -32,7 +33,7 @@ struct Problem {
     return {.vocab_size = V,
             .hidden_size = H,
             .num_layers = L,
-            .cell = {.kind = CellKind::lstm, .forget_bias = forget_bias}};
+            .cell = {.kind = cell, .forget_bias = forget_bias}};
   }
   LaneSlice all_lanes() const { return {.first = 0, .count = B, .global = B}; }
 
@@ -50,7 +51,10 @@ struct Problem {
     return numbers(ParameterTable(shape()).elements(), 0.8, 1);
   }
   std::vector<double> initial_h() const { return numbers(L * B * H, 0.7, 2); }  // [L,B,H]
-  std::vector<double> initial_c() const { return numbers(L * B * H, 1.5, 3); }
+  // Empty if the cell has none.
+  std::vector<double> initial_c() const {
+    return numbers(traits_of(cell).has_c ? L * B * H : 0, 1.5, 3);
+  }
   // Two windows of lanes; the last word never occurs, others do several times.
   std::vector<std::int32_t> tokens() const {
     std::mt19937 random(4);
@@ -89,7 +93,9 @@ class WindowModel {
   Window window() const { return lanes_.window(Problem::kStep.window, slice_); }
   const ParameterTable& table() const { return parameters_.table(); }
   std::vector<double> state_h() { return values_of(*backend_, state_.h); }
-  std::vector<double> state_c() { return values_of(*backend_, state_.c); }
+  std::vector<double> state_c() {
+    return state_.c.empty() ? std::vector<double>() : values_of(*backend_, state_.c);
+  }
 
   void set_parameters(const std::vector<double>& values) {
     upload_values(*backend_, parameters_.slab(), values);
@@ -99,7 +105,7 @@ class WindowModel {
   // Σ over this rank's positions of the cross-entropy / global lanes, from the initial state.
   double cost() {
     upload_values(*backend_, state_.h, of_slice(problem_.initial_h()));
-    upload_values(*backend_, state_.c, of_slice(problem_.initial_c()));
+    if (!state_.c.empty()) upload_values(*backend_, state_.c, of_slice(problem_.initial_c()));
     model_.forward(windows_.batch(0), state_, workspace_, loss_);
     return download_scalar(*backend_, loss_) / slice_.global;
   }
@@ -197,7 +203,8 @@ Vector affine(const Vector& x, const double* matrix, const double* bias, std::si
   return y;
 }
 
-// One layer, one lane, one step: h and c become those of the step.
+// One layer, one lane, one step: h and c become those of the step. Each is written from the paper's
+// formulas, the GRU's and the RNN's from the documentation of torch.nn.
 void lstm_by_hand(const Problem& p, const Vector& x, const double* kernel, const double* bias,
                   Vector& h, Vector& c) {
   Vector xh = x;
@@ -210,6 +217,26 @@ void lstm_by_hand(const Problem& p, const Vector& x, const double* kernel, const
   }
 }
 
+void gru_by_hand(const Vector& x, const double* kernel, const double* bias,
+                 const double* recurrent_bias, Vector& h) {
+  const std::size_t H = h.size();
+  const Vector i = affine(x, kernel, bias, 3 * H);
+  const Vector g = affine(h, kernel + H * 3 * H, recurrent_bias, 3 * H);
+  for (std::size_t k = 0; k < H; ++k) {
+    const double r = sigma(i[k] + g[k]);
+    const double z = sigma(i[H + k] + g[H + k]);
+    const double n = std::tanh(i[2 * H + k] + r * g[2 * H + k]);
+    h[k] = (1 - z) * n + z * h[k];
+  }
+}
+
+void rnn_by_hand(const Vector& x, const double* kernel, const double* bias, Vector& h) {
+  Vector xh = x;
+  xh.insert(xh.end(), h.begin(), h.end());
+  const Vector z = affine(xh, kernel, bias, h.size());
+  for (std::size_t k = 0; k < h.size(); ++k) h[k] = std::tanh(z[k]);
+}
+
 struct ByHand {
   double cost = 0;
   Vector h, c;  // [L,B,H] after the window
@@ -218,26 +245,39 @@ struct ByHand {
 ByHand by_hand(const Problem& p, const Window& window) {
   const Vector w = p.parameters();
   const ParameterTable table(p.shape());
-  const auto entry = [&](int k) {
-    return w.data() + table.entries()[static_cast<std::size_t>(k)].offset;
-  };
+  const auto entry = [&](std::size_t k) { return w.data() + table.entries()[k].offset; };
   ByHand result{0, p.initial_h(), p.initial_c()};
   for (int b = 0; b < p.B; ++b) {
     for (int t = 0; t < p.T; ++t) {
       const auto at = static_cast<std::size_t>(t * p.B + b);
       const double* row = entry(0) + window.inputs[at] * p.H;
       Vector x = dropped(p, Vector(row, row + p.H), 0, b, t);
+      std::size_t next = 1;  // parameter
       for (int l = 0; l < p.L; ++l) {
         const auto h_at = result.h.begin() + (l * p.B + b) * p.H;
-        const auto c_at = result.c.begin() + (l * p.B + b) * p.H;
-        Vector h(h_at, h_at + p.H), c(c_at, c_at + p.H);
-        lstm_by_hand(p, x, entry(1 + 2 * l), entry(2 + 2 * l), h, c);
+        Vector h(h_at, h_at + p.H);
+        switch (p.cell) {
+          case CellKind::lstm: {
+            const auto c_at = result.c.begin() + (l * p.B + b) * p.H;
+            Vector c(c_at, c_at + p.H);
+            lstm_by_hand(p, x, entry(next), entry(next + 1), h, c);
+            std::copy(c.begin(), c.end(), c_at);
+            next += 2;
+            break;
+          }
+          case CellKind::gru:
+            gru_by_hand(x, entry(next), entry(next + 1), entry(next + 2), h);
+            next += 3;
+            break;
+          case CellKind::rnn:
+            rnn_by_hand(x, entry(next), entry(next + 1), h);
+            next += 2;
+            break;
+        }
         std::copy(h.begin(), h.end(), h_at);
-        std::copy(c.begin(), c.end(), c_at);
         x = dropped(p, h, l + 1, b, t);
       }
-      const Vector s =
-          affine(x, entry(1 + 2 * p.L), entry(2 + 2 * p.L), static_cast<std::size_t>(p.V));
+      const Vector s = affine(x, entry(next), entry(next + 1), static_cast<std::size_t>(p.V));
       double sum = 0;
       for (const double logit : s) sum += std::exp(logit);
       const auto target = static_cast<std::size_t>(window.targets[at]);
@@ -259,7 +299,13 @@ double largest_difference(const Vector& a, const Vector& b) {
 
 // Without dropout, with it, one layer, and sizes at which no quad of random words is whole.
 const std::vector<Problem> kProblems = {
-    {}, {.keep_prob = 0.5}, {.V = 7, .H = 6, .L = 1, .T = 3, .B = 2, .keep_prob = 0.5}};
+    {},
+    {.keep_prob = 0.5},
+    {.V = 7, .H = 6, .L = 1, .T = 3, .B = 2, .keep_prob = 0.5},
+    {.keep_prob = 0.5, .cell = CellKind::gru},
+    {.V = 7, .H = 6, .L = 1, .T = 3, .B = 2, .cell = CellKind::gru},
+    {.keep_prob = 0.5, .cell = CellKind::rnn},
+    {.V = 7, .H = 6, .L = 1, .T = 3, .B = 2, .cell = CellKind::rnn}};
 
 BOOST_AUTO_TEST_SUITE(gradient)
 

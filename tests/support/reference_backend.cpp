@@ -92,9 +92,9 @@ void apply(const DropoutSite& dropped, const double* in, Index count, double* ou
   for (Index i = 0; i < count; ++i) out[i] = dropped(in[i], i);
 }
 
-// (h, c)[t], activations[t] = cell(z[t], c[t-1]) of one layer; z is in `gates` and overwritten.
+// (h, c)[t], activations[t] = lstm(z[t], c[t-1]) of one layer; z is in `gates` and overwritten.
 // gates [B,4H]; c_before, c, h [B,H].
-void cell_forward(const Cell& cell, double* gates, const double* c_before, double* c, double* h,
+void lstm_forward(const Cell& cell, double* gates, const double* c_before, double* c, double* h,
                   Index lanes, Index units) {
   for (Index b = 0; b < lanes; ++b) {
     double* gate = gates + b * 4 * units;
@@ -113,7 +113,7 @@ void cell_forward(const Cell& cell, double* gates, const double* c_before, doubl
 }
 
 // Activations in `gates` become d_z, d_c of c[t] becomes that of c[t-1].
-void cell_backward(double* gates, const double* c_before, const double* c, const double* d_h,
+void lstm_backward(double* gates, const double* c_before, const double* c, const double* d_h,
                    double* d_c, Index lanes, Index units) {
   for (Index b = 0; b < lanes; ++b) {
     double* gate = gates + b * 4 * units;
@@ -127,6 +127,42 @@ void cell_backward(double* gates, const double* c_before, const double* c, const
       gate[2 * units + k] = d.zf;
       gate[3 * units + k] = d.zo;
       d_c[at] = d.c_before;
+    }
+  }
+}
+
+// h[t] = gru(x[t], s[t], h[t-1]): the inputs' and the recurrent shares of the gates, [B,3H] each and
+// with their biases, which become the activations; of s the third gate's is kept.
+void gru_forward(double* x, double* s, const double* h_before, double* h, Index lanes,
+                 Index units) {
+  for (Index b = 0; b < lanes; ++b) {
+    double *r = x + b * 3 * units, *z = r + units, *n = z + units;
+    double *sr = s + b * 3 * units, *sz = sr + units, *sn = sz + units;
+    for (Index k = 0; k < units; ++k) {
+      const auto unit =
+          cell::gru_forward(r[k], z[k], n[k], sr[k], sz[k], sn[k], h_before[b * units + k]);
+      r[k] = unit.r;
+      z[k] = unit.z;
+      n[k] = unit.n;
+      h[b * units + k] = unit.h;
+    }
+  }
+}
+
+// x and s become the gradients of both shares; d_h that of h[t-1] but for the way through s.
+void gru_backward(double* x, double* s, const double* h_before, double* d_h, Index lanes,
+                  Index units) {
+  for (Index b = 0; b < lanes; ++b) {
+    double *r = x + b * 3 * units, *z = r + units, *n = z + units;
+    double *sr = s + b * 3 * units, *sz = sr + units, *sn = sz + units;
+    for (Index k = 0; k < units; ++k) {
+      const Index at = b * units + k;
+      const auto d = cell::gru_backward(r[k], z[k], n[k], sn[k], h_before[at], d_h[at]);
+      r[k] = sr[k] = d.xr;
+      z[k] = sz[k] = d.xz;
+      n[k] = d.xn;
+      sn[k] = d.sn;
+      d_h[at] = d.h_before;
     }
   }
 }
@@ -268,70 +304,111 @@ void ReferenceBackend::embedding_backward(const EmbeddingBackward& op) {
 }
 
 // z[t] = b + x[t]·Wx + h[t-1]·Wh;  (h, c)[t] = cell(z[t], c[t-1]);  out[t] = dropped(h[t])
+// With a recurrent share: x[t]·Wx + b and s[t] = h[t-1]·Wh + b' apart.
 void ReferenceBackend::stack(const StackForward& op) {
+  const CellTraits traits = traits_of(op.cell.kind);
   for (int l = 0; l < static_cast<int>(op.weights.layers.size()); ++l) {
     const auto layer = static_cast<std::size_t>(l);
     const Weights::Layer& weights = op.weights.layers[layer];
     const Tensor& gates = op.activations.gates[layer];
+    const Tensor& share = op.activations.shares[layer];
     const Tensor& hidden = op.activations.hidden[layer];
     const Tensor& cell = op.activations.cell[layer];
     const Tensor& input = layer_input(op.activations, l);
     const DropoutSite dropped(op.dropout, l + 1);
     const Index T = gates.shape()[0], B = gates.shape()[1], H = hidden.shape()[2];
     copy(op.h[l], hidden[0]);
-    copy(op.c[l], cell[0]);
+    if (traits.has_c) copy(op.c[l], cell[0]);
     for (Index t = 0; t < T; ++t) {
       double* z = gates[t].data<double>();
+      double* s = z;
+      double* h = hidden[t + 1].data<double>();
       fill_rows(z, B, weights.bias);
       add_product(matrix(input[t]), matrix(x_rows(weights.kernel)), z);
-      add_product(matrix(hidden[t]), matrix(h_rows(weights.kernel)), z);
-      cell_forward(op.cell, z, cell[t].data<double>(), cell[t + 1].data<double>(),
-                   hidden[t + 1].data<double>(), B, H);
+      if (traits.has_recurrent_share) {
+        s = share[t].data<double>();
+        fill_rows(s, B, weights.recurrent_bias);
+      }
+      add_product(matrix(hidden[t]), matrix(h_rows(weights.kernel)), s);
+      switch (op.cell.kind) {
+        case CellKind::lstm:
+          lstm_forward(op.cell, z, cell[t].data<double>(), cell[t + 1].data<double>(), h, B, H);
+          break;
+        case CellKind::gru:
+          gru_forward(z, s, hidden[t].data<double>(), h, B, H);
+          break;
+        case CellKind::rnn:
+          for (Index n = 0; n < B * H; ++n) h[n] = z[n] = cell::rnn_forward(z[n]);
+          break;
+      }
     }
     apply(dropped, hidden.slice(1, T).data<double>(), T * B * H,
           op.activations.outputs[layer].data<double>());
     copy(hidden[T], op.h[l]);
-    copy(cell[T], op.c[l]);
+    if (traits.has_c) copy(cell[T], op.c[l]);
   }
 }
 
 // From the top layer and the last step: d_h[t] = dropped(d_out[t]) + d_z[t+1]·Whᵀ;
 // d_z[t], d_c[t-1] = cell_backward(d_h[t], d_c[t]);  d_x[t] = d_z[t]·Wxᵀ
+// With a recurrent share d_s takes the place of d_z before Whᵀ, and cell_backward gives d_h[t-1] a
+// part of its own.
 void ReferenceBackend::stack_backward(const StackBackward& op) {
   for (int l = static_cast<int>(op.weights.layers.size()) - 1; l >= 0; --l) {
     const auto layer = static_cast<std::size_t>(l);
     const Tensor& kernel = op.weights.layers[layer].kernel;
     const Tensor& gates = op.activations.gates[layer];
+    const Tensor& hidden = op.activations.hidden[layer];
     const Tensor& cell = op.activations.cell[layer];
     const DropoutSite dropped(op.dropout, l + 1);
-    const Index T = gates.shape()[0], B = gates.shape()[1], H = cell.shape()[2];
+    const Index T = gates.shape()[0], B = gates.shape()[1], H = hidden.shape()[2];
     double* d_io = op.d_io.data<double>();
     apply(dropped, d_io, T * B * H, d_io);
     std::vector<double> d_h(static_cast<std::size_t>(B * H), 0.0);  // from step t + 1
     std::vector<double> d_c(static_cast<std::size_t>(B * H), 0.0);
     for (Index t = T - 1; t >= 0; --t) {
       double* d_io_t = op.d_io[t].data<double>();
+      double* z = gates[t].data<double>();
+      Tensor d_share = gates[t];
       for (Index n = 0; n < B * H; ++n) d_h[static_cast<std::size_t>(n)] += d_io_t[n];
-      cell_backward(gates[t].data<double>(), cell[t].data<double>(), cell[t + 1].data<double>(),
-                    d_h.data(), d_c.data(), B, H);
-      std::fill(d_h.begin(), d_h.end(), 0.0);
+      switch (op.cell.kind) {
+        case CellKind::lstm:
+          lstm_backward(z, cell[t].data<double>(), cell[t + 1].data<double>(), d_h.data(),
+                        d_c.data(), B, H);
+          std::fill(d_h.begin(), d_h.end(), 0.0);
+          break;
+        case CellKind::gru:
+          d_share = op.activations.shares[layer][t];
+          gru_backward(z, d_share.data<double>(), hidden[t].data<double>(), d_h.data(), B, H);
+          break;
+        case CellKind::rnn:
+          for (Index n = 0; n < B * H; ++n) {
+            z[n] = cell::rnn_backward(z[n], d_h[static_cast<std::size_t>(n)]);
+          }
+          std::fill(d_h.begin(), d_h.end(), 0.0);
+          break;
+      }
       zero(op.d_io[t]);
-      add_product(matrix(gates[t]), matrix(h_rows(kernel)).transposed(), d_h.data());
+      add_product(matrix(d_share), matrix(h_rows(kernel)).transposed(), d_h.data());
       add_product(matrix(gates[t]), matrix(x_rows(kernel)).transposed(), d_io_t);
     }
   }
 }
 
-// d_Wx = Σ_t x[t]ᵀ·d_z[t];  d_Wh = Σ_t h[t-1]ᵀ·d_z[t];  d_b = Σ_t,b d_z[t,b]
+// d_Wx = Σ_t x[t]ᵀ·d_z[t];  d_Wh = Σ_t h[t-1]ᵀ·d_s[t];  d_b = Σ_t,b d_z[t,b];  d_b' = Σ_t,b d_s[t,b]
+// where d_s is d_z but for a cell with a recurrent share.
 void ReferenceBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   const auto layer = static_cast<std::size_t>(op.layer);
   const Tensor& d_z = op.activations.gates[layer];
+  const bool has_share = !op.d_recurrent_bias.empty();
+  const Tensor& d_s = has_share ? op.activations.shares[layer] : d_z;
   const Tensor h_before = op.activations.hidden[layer].slice(0, d_z.shape()[0]);
   zero(op.d_kernel);
   add_product(matrix(layer_input(op.activations, op.layer)).transposed(), matrix(d_z),
               x_rows(op.d_kernel).data<double>());
-  add_product(matrix(h_before).transposed(), matrix(d_z), h_rows(op.d_kernel).data<double>());
+  add_product(matrix(h_before).transposed(), matrix(d_s), h_rows(op.d_kernel).data<double>());
   sum_rows(matrix(d_z), op.d_bias.data<double>());
+  if (has_share) sum_rows(matrix(d_s), op.d_recurrent_bias.data<double>());
 }
 
 // s[n,v] = b[v] + Σ_k hidden[n,k]·W[k,v];  loss = Σ_n log Σ_v exp(s[n,v]) - s[n,target[n]]

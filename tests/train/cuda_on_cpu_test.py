@@ -110,6 +110,14 @@ class Curves(OnCpu):
         found, _ = self.curve()
         self.assert_near(found, expected, 3e-6)
 
+    def test_every_cell_in_every_precision(self):
+        """In graphs, since the third window replays what the second has captured."""
+        for cell in ("gru", "rnn"):
+            expected, _ = self.curve("--cell", cell, backend="cpu", windows=4)
+            for precision, bound in (("fp32", 3e-6), ("tf32", 2e-3), ("bf16", 2e-2)):
+                found, _ = self.curve("--cell", cell, precision=precision, windows=4)
+                self.assert_near(found, expected, bound, precision, f" {cell}")
+
     def test_reduced_precisions_are_near(self):
         """And not equal: that they are used is seen."""
         expected, exact = self.curve(backend="cpu", windows=3)

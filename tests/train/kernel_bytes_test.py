@@ -14,6 +14,7 @@ import json
 import pathlib
 import random
 import re
+import tempfile
 
 import program
 
@@ -35,10 +36,10 @@ MINIMA = {
     # d_out, masks, the words' rows; where each word's positions begin, and the positions.
     "sum_words": ("4*N*H + N*H + 4*U*H + 4*(U + 1) + 4*N", "0"),
     # Of a cell and step: 4 gates in and out, c in and out, h, out, a mask. The bias, for each lane.
-    "forward_step": ("L*T*(49*B*H + 16*H)", "L*T*16*(B - 1)*H"),
+    "lstm_forward_step": ("L*T*(49*B*H + 16*H)", "L*T*16*(B - 1)*H"),
     # 4 gates in and d_z out, c before and after, d_out, a mask, d_c out; d_h and d_c in, but at the
     # last step.
-    "backward_step": ("L*T*49*B*H + L*(T - 1)*8*B*H", "0"),
+    "lstm_backward_step": ("L*T*49*B*H + L*(T - 1)*8*B*H", "0"),
     # Logits in, their gradient out, targets, losses in fp64. The bias, for each row.
     "softmax_rows": ("8*N*V + 4*V + 12*N", "4*(N - 1)*V"),
     "sum_up": ("sectors(8*N) + sectors(8)", "0"),
@@ -62,6 +63,21 @@ MINIMA_OF_BF16 = {
 MINIMA_OF_TWO_LANE_GROUPS = {
     # One's gradient in, the other's in and out; so for loss and wishes, in fp64.
     "add_elements": ("12*(U*H + P) + 3*sectors(24)", "0"),
+}
+# Of other cells, in the place of the lstm's two.
+MINIMA_OF_CELLS = {
+    "gru": {
+        # Of a cell and step: 3 gates in and out, their recurrent shares in, the last one out, h
+        # before, h, out, a mask. Two biases, for each lane.
+        "gru_forward_step": ("L*T*(53*B*H + 24*H)", "L*T*24*(B - 1)*H"),
+        # 3 gates in and d_z out, a share in and 3 gradients out, h before, d_out, a mask, d_h out;
+        # d_h in, but at the last step.
+        "gru_backward_step": ("L*T*53*B*H + L*(T - 1)*4*B*H", "0"),
+    },
+    "rnn": {
+        "rnn_forward_step": ("L*T*(17*B*H + 4*H)", "L*T*4*(B - 1)*H"),
+        "rnn_backward_step": ("L*T*13*B*H + L*(T - 1)*4*B*H", "0"),
+    },
 }
 BEFORE_THE_FIRST_WINDOW = {"do_nothing"}
 
@@ -102,12 +118,13 @@ class KernelBytes(program.TestCase):
     def counts(self, windows, *flags):
         """{kernel: (runs, bytes of memory, bytes of the L2 cache)} of a training."""
         path = self.scratch / f"counts{windows}.json"
+        run_dir = tempfile.mkdtemp(dir=self.scratch)
         T, B, H, V, L = map(str, self.MODEL.values())
         ended = self.run_program(
             ["--data", str(self.scratch), "--vocab-size", V, "--hidden-size", H, "--num-layers", L,
              "--num-steps", T, "--batch-size", B, "--eval-lanes", "1", "--keep-prob", "0.5",
              "--backend", "cuda", "--max-windows", str(windows), "--run-dir",
-             str(self.scratch / f"run{windows}"), *flags],
+             run_dir, *flags],
             changes=dict(CUDA_ON_CPU_COUNTS=str(path)), timeout=300)
         self.assertEqual(ended.status, 0, ended.err)
         found = {}
@@ -152,11 +169,18 @@ class KernelBytes(program.TestCase):
         self.assert_bytes(MINIMA_OF_TWO_LANE_GROUPS, "--precision", "fp32", "--lane-groups", "2",
                           others=MINIMA)
 
+    def test_other_cells(self):
+        others = {kernel for kernel in MINIMA if not kernel.startswith("lstm_")}
+        for cell, minima in MINIMA_OF_CELLS.items():
+            with self.subTest(cell):
+                self.assert_bytes(minima, "--precision", "fp32", "--cell", cell, others=others)
+
     def test_every_kernel_has_a_minimum(self):
         launched = {kernel for path in BACKEND.glob("*.cu")
                     for kernel in kernels_launched(path.read_text())}
+        of_cells = {kernel for minima in MINIMA_OF_CELLS.values() for kernel in minima}
         self.assertEqual(launched, {*MINIMA, *MINIMA_OF_BF16, *MINIMA_OF_TWO_LANE_GROUPS,
-                                    *BEFORE_THE_FIRST_WINDOW})
+                                    *of_cells, *BEFORE_THE_FIRST_WINDOW})
 
 
 def print_table():

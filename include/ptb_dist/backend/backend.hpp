@@ -12,11 +12,13 @@
 // segment can be captured once and replayed. `Real` below is real_type().
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -24,13 +26,35 @@
 
 namespace ptb {
 
-// A recurrent cell: how many gates its kernel has, and its constants.
-enum class CellKind { lstm };
-constexpr int gate_count(CellKind) { return 4; }  // i, j, f, o
+// A recurrent cell (formulas: cell_math.hpp). lstm is the tutorial's BasicLSTMCell; gru is
+// torch.nn.GRU, whose reset gate acts behind the product; rnn is torch.nn.RNN with tanh.
+enum class CellKind { lstm, gru, rnn };
+inline constexpr std::array kCellKinds{CellKind::lstm, CellKind::gru, CellKind::rnn};
+
+// What parameters and memory a cell needs.
+struct CellTraits {
+  const char* name;        // in configurations and in the names of tensors
+  const char* gate_order;  // the gates along the columns of a kernel
+  int gates;               // G
+  bool has_c;              // a second carried state beside h
+  // h·Wh is kept apart from x·Wx and has a bias of its own, since a gate acts on it.
+  bool has_recurrent_share;
+};
+constexpr CellTraits traits_of(CellKind kind) {
+  switch (kind) {
+    case CellKind::lstm:
+      return {"lstm", "i j f o", 4, true, false};
+    case CellKind::gru:
+      return {"gru", "r z n", 3, false, true};
+    case CellKind::rnn:
+      return {"rnn", "h", 1, false, false};
+  }
+  throw std::logic_error("a cell of no known kind");
+}
 
 struct Cell {
   CellKind kind = CellKind::lstm;
-  double forget_bias = 0.0;
+  double forget_bias = 0.0;  // of the lstm alone
 };
 
 // The weights by the roles that they play, as views into one slab. `version` names their values:
@@ -38,8 +62,9 @@ struct Cell {
 // layout or precision belong to one version, so that none can be stale.
 struct Weights {
   struct Layer {
-    Tensor kernel;  // [2H,G·H] rows: x then h; columns: i j f o
-    Tensor bias;    // [G·H]
+    Tensor kernel;          // [2H,G·H] rows: x then h; columns: CellTraits::gate_order
+    Tensor bias;            // [G·H]
+    Tensor recurrent_bias;  // [G·H] of cells with a recurrent share, else empty
   };
   Tensor embedding;           // [V,H]
   std::vector<Layer> layers;  // L, from the bottom
@@ -99,10 +124,13 @@ struct EmbeddingBackward {
 // What the recurrence leaves for its backward pass. Entry t = 0 of hidden and cell is the state
 // that the window began with.
 struct StackActivations {
-  Tensor input;                // [T,B,H] the bottom layer's input
-  std::vector<Tensor> gates;   // L x [T,B,G·H] activations; the backward pass leaves d_z in them
+  Tensor input;               // [T,B,H] the bottom layer's input
+  std::vector<Tensor> gates;  // L x [T,B,G·H] activations; the backward pass leaves d_z in them
+  // L x [T,B,G·H] of cells with a recurrent share, else empty. The forward pass leaves h·Wh and its
+  // bias of the last gate, the backward pass the gradients of all gates.
+  std::vector<Tensor> shares;
   std::vector<Tensor> hidden;  // L x [T+1,B,H]
-  std::vector<Tensor> cell;    // L x [T+1,B,H]
+  std::vector<Tensor> cell;    // L x [T+1,B,H] c, of cells that have it, else empty
   // L x [T,B,H] dropped hidden: the next layer's input. Without dropout it may be the same memory
   // as entries 1 .. T of hidden.
   std::vector<Tensor> outputs;
@@ -110,12 +138,16 @@ struct StackActivations {
 
 // The whole stack over one window: from the embedding to the top layer's dropped output.
 //   z[t] = x[t]·Wx + h[t-1]·Wh + b,  (h, c)[t] = cell(z[t], c[t-1]),  next layer's x = dropped(h)
+// or, of a cell with a recurrent share,
+//   z[t] = x[t]·Wx + b,  s[t] = h[t-1]·Wh + b',  h[t] = cell(z[t], s[t], h[t-1])
 struct StackForward {
   Cell cell;
   const Weights& weights;
   const Dropout& dropout;  // site l + 1 for layer l
   StackActivations& activations;
-  Tensor h, c;  // [L,B,H] Real: the carried state, read and then overwritten with the window's last
+  // [L,B,H] Real: the carried state, read and then overwritten with the window's last. c is empty
+  // if the cell has none.
+  Tensor h, c;
 };
 
 // The recurrence backwards over the window, all layers from the top: leaves d_z in
@@ -129,12 +161,14 @@ struct StackBackward {
   Tensor d_io;  // [T,B,H] Real: in, of the top layer's dropped output; out, of the stack's input
 };
 
-// d_kernel = [x,h_before]ᵀ·d_z over all T·B positions, d_bias = Σ d_z
+// d_kernel = [x,h_before]ᵀ·d_z over all T·B positions, d_bias = Σ d_z; with a recurrent share the
+// rows of h are h_beforeᵀ·d_s, and d_recurrent_bias = Σ d_s.
 struct LayerWeightGradient {
   int layer = 0;
   StackActivations& activations;
-  Tensor d_kernel;  // [2H,G·H] Real, overwritten
-  Tensor d_bias;    // [G·H] Real, overwritten
+  Tensor d_kernel;          // [2H,G·H] Real, overwritten
+  Tensor d_bias;            // [G·H] Real, overwritten
+  Tensor d_recurrent_bias;  // [G·H] Real, overwritten; empty without a recurrent share
 };
 
 // loss = Σ over rows of the cross-entropy of softmax(hidden·W + b) against the target; if
@@ -214,9 +248,10 @@ struct PhysicalDevice {
 
 // What is computed, as far as a backend's own memory depends on it.
 struct Extents {
-  std::int64_t layers = 0, hidden = 0, gates = 0, vocab = 0;  // L, H, G, V
-  std::vector<std::int64_t> lanes{};                          // B, each that occurs
-  std::int64_t positions = 0;  // T·B of a window of training, at most
+  std::int64_t layers = 0, hidden = 0, vocab = 0;  // L, H, V
+  CellKind cell = CellKind::lstm;
+  std::vector<std::int64_t> lanes{};  // B, each that occurs
+  std::int64_t positions = 0;         // T·B of a window of training, at most
 };
 
 // Copies of tensors in host memory, for sums over ranks that are made there. They run beside the

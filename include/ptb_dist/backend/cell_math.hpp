@@ -107,6 +107,60 @@ PTB_HOST_DEVICE inline LstmUnitGradient<Real> lstm_backward(Real i, Real j, Real
   };
 }
 
+// One unit of torch.nn.GRU. In: the inputs' shares x of the gates r, z, n and the recurrent shares s
+// of them, each with its bias, and h of the step before.
+// Out: r = σ(xr + sr), z = σ(xz + sz), n = tanh(xn + r·sn); h′ = (1 - z)·n + z·h.
+template <class Real>
+struct GruUnit {
+  Real r, z, n;  // activations
+  Real h;        // new output
+};
+
+template <class Real>
+PTB_HOST_DEVICE inline GruUnit<Real> gru_forward(Real xr, Real xz, Real xn, Real sr, Real sz,
+                                                 Real sn, Real h_before) {
+  GruUnit<Real> u;
+  u.r = sigmoid(xr + sr);
+  u.z = sigmoid(xz + sz);
+  u.n = hyperbolic_tangent(xn + u.r * sn);
+  u.h = (Real(1) - u.z) * u.n + u.z * h_before;
+  return u;
+}
+
+// Backward mate. In: the activations, sn, h of the step before, the gradient of h′.
+// Out: gradients of xr, xz, xn (those of sr and sz are the same), of sn, and of h as far as it does
+// not pass through a product.
+template <class Real>
+struct GruUnitGradient {
+  Real xr, xz, xn;
+  Real sn;
+  Real h_before;
+};
+
+template <class Real>
+PTB_HOST_DEVICE inline GruUnitGradient<Real> gru_backward(Real r, Real z, Real n, Real sn,
+                                                          Real h_before, Real d_h) {
+  const Real d_xn = d_h * (Real(1) - z) * (Real(1) - n * n);
+  return {
+      .xr = d_xn * sn * r * (Real(1) - r),
+      .xz = d_h * (h_before - n) * z * (Real(1) - z),
+      .xn = d_xn,
+      .sn = d_xn * r,
+      .h_before = d_h * z,
+  };
+}
+
+// One unit of torch.nn.RNN: h′ = tanh(z).
+template <class Real>
+PTB_HOST_DEVICE inline Real rnn_forward(Real z) {
+  return hyperbolic_tangent(z);
+}
+// The gradient of z, from h′ and its gradient.
+template <class Real>
+PTB_HOST_DEVICE inline Real rnn_backward(Real h, Real d_h) {
+  return d_h * (Real(1) - h * h);
+}
+
 // Inverted dropout: a kept value is scaled by 1/keep_prob. `scale` is that factor.
 template <class Real>
 PTB_HOST_DEVICE inline Real dropped(Real x, std::uint8_t keep, Real scale) {

@@ -19,6 +19,7 @@ inline constexpr std::int64_t kMaxLanes = 1 << 20;
 // Values after flag > file > default. Keys have these names; flags have dashes for underscores.
 struct Config {
   // Model and schedule: the table of Zaremba et al. (2014). Defaults are those of "small".
+  std::string cell = "lstm";  // lstm | gru | rnn
   double init_scale = 0.1;
   double learning_rate = 1.0;
   double max_grad_norm = 5.0;

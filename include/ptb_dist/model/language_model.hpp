@@ -1,4 +1,4 @@
-// The LSTM language model of Zaremba et al. (2014): embedding, a stack of LSTM layers, softmax.
+// The language model of Zaremba et al. (2014): embedding, a stack of recurrent layers, softmax.
 //
 // The model owns no memory of a window: a Batch holds the tokens, a RecurrentState what is carried
 // from window to window, a Workspace the activations. So training, validation and test, or several
@@ -20,7 +20,7 @@ namespace ptb {
 // The embedding's gradient of the loaded window.
 Rows embedding_rows(const BatchWords& words, const Gradients& gradients);
 
-// h and c of every layer, for lanes that are computed together.
+// h of every layer, and c if the cell has it, for lanes that are computed together.
 struct RecurrentState {
   RecurrentState() = default;
   RecurrentState(Backend& backend, const ModelShape& shape, int lanes);
@@ -28,7 +28,7 @@ struct RecurrentState {
   // Each a view; names, shapes and order are those of state_table().
   std::vector<Tensor> tensors() const;
 
-  Tensor h, c;  // [L,B,H]
+  Tensor h, c;  // [L,B,H]; c may be empty
 };
 
 // What a workspace is made for.

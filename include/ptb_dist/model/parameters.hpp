@@ -1,11 +1,13 @@
 // One table of parameters drives initialise, all-reduce, clip, step, checkpoint and export.
 //
-// Values are one contiguous slab in this order: embedding, LSTM layers from the bottom (kernel,
-// bias), softmax weight, softmax bias. What the backward pass finishes first lies at the end.
+// Values are one contiguous slab in this order: embedding, recurrent layers from the bottom (kernel,
+// bias, recurrent bias if the cell has one), softmax weight, softmax bias. What the backward pass finishes first lies at the end.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ptb_dist/backend/backend.hpp"
@@ -20,6 +22,9 @@ struct ModelShape {
   Cell cell;
 };
 
+// The cell that a configuration calls by this name. Error 70 if there is none: the table of keys
+// lets no other name in.
+CellKind cell_kind(std::string_view name);
 ModelShape shape_of(const Config& config);
 
 struct ParameterInfo {
@@ -36,13 +41,20 @@ class ParameterTable {
   const std::vector<ParameterInfo>& entries() const { return entries_; }
   std::int64_t elements() const { return elements_; }
   // Places in the table by role. Between them lies the dense part: all but the embedding.
-  struct Affine {
+  struct Layer {
+    std::size_t kernel = 0;
+    std::size_t bias = 0;
+    std::optional<std::size_t> recurrent_bias{};  // of cells with a recurrent share
+
+    std::size_t last() const { return recurrent_bias.value_or(bias); }
+  };
+  struct Softmax {
     std::size_t weight = 0;
     std::size_t bias = 0;
   };
   std::size_t embedding() const { return embedding_; }
-  const std::vector<Affine>& layers() const { return layers_; }  // L, from the bottom
-  const Affine& softmax() const { return softmax_; }
+  const std::vector<Layer>& layers() const { return layers_; }  // L, from the bottom
+  const Softmax& softmax() const { return softmax_; }
   // Where the dense part begins in the slab, and how long it is, in elements.
   std::int64_t dense_begin() const { return entries_[embedding_].shape.elements(); }
   std::int64_t dense_elements() const { return elements_ - dense_begin(); }
@@ -53,8 +65,8 @@ class ParameterTable {
   std::vector<ParameterInfo> entries_;
   std::int64_t elements_ = 0;
   std::size_t embedding_ = 0;
-  std::vector<Affine> layers_;
-  Affine softmax_;
+  std::vector<Layer> layers_;
+  Softmax softmax_;
 };
 
 // The values of one replica.
@@ -74,7 +86,7 @@ class Parameters {
   // Says that the values have changed: copies of the weights are out of date.
   void touch();
 
-  // Uniform in [-scale, scale] (biases of the LSTM 0), a pure function of the seed; touches.
+  // Uniform in [-scale, scale] (biases of the recurrent layers 0), a pure function of the seed; touches.
   void initialise(Backend& backend, double scale, std::uint64_t seed);
 
  private:

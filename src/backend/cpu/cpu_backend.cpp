@@ -30,8 +30,8 @@ std::string CpuBackend::identity() const {
 // once for the way back.
 std::int64_t CpuBackend::own_bytes(const Extents& extents) const {
   const std::int64_t copies = std::ssize(extents.lanes) + 1;
-  return extents.layers * extents.hidden * extents.gates * extents.hidden * copies *
-         static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t kernel = extents.hidden * traits_of(extents.cell).gates * extents.hidden;
+  return extents.layers * kernel * copies * static_cast<std::int64_t>(sizeof(float));
 }
 
 Tensor CpuBackend::allocate(ElementType type, Shape shape) {

@@ -55,6 +55,51 @@ PTB_VECTORISED void lstm_backward(std::int64_t H, float* gates, const float* c_b
   }
 }
 
+PTB_VECTORISED void gru_forward(std::int64_t H, const float* bias, const float* recurrent_bias,
+                                float* x, float* s, const float* h_before, float* h) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < H; ++k) {
+    const float sn = s[2 * H + k] + recurrent_bias[2 * H + k];
+    const cell::GruUnit<float> unit = cell::gru_forward(
+        x[k] + bias[k], x[H + k] + bias[H + k], x[2 * H + k] + bias[2 * H + k],
+        s[k] + recurrent_bias[k], s[H + k] + recurrent_bias[H + k], sn, h_before[k]);
+    x[k] = unit.r;
+    x[H + k] = unit.z;
+    x[2 * H + k] = unit.n;
+    s[2 * H + k] = sn;
+    h[k] = unit.h;
+  }
+}
+
+PTB_VECTORISED void gru_backward(std::int64_t H, float* x, float* s, const float* h_before,
+                                 float* d_h) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < H; ++k) {
+    const cell::GruUnitGradient<float> d =
+        cell::gru_backward(x[k], x[H + k], x[2 * H + k], s[2 * H + k], h_before[k], d_h[k]);
+    x[k] = d.xr;
+    x[H + k] = d.xz;
+    x[2 * H + k] = d.xn;
+    s[k] = d.xr;
+    s[H + k] = d.xz;
+    s[2 * H + k] = d.sn;
+    d_h[k] = d.h_before;
+  }
+}
+
+PTB_VECTORISED void rnn_forward(std::int64_t H, const float* bias, float* z, float* h) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < H; ++k) {
+    z[k] = cell::rnn_forward(z[k] + bias[k]);
+    h[k] = z[k];
+  }
+}
+
+PTB_VECTORISED void rnn_backward(std::int64_t H, float* z, const float* d_h) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < H; ++k) z[k] = cell::rnn_backward(z[k], d_h[k]);
+}
+
 // The largest logit is subtracted before the exponential, so nothing overflows; a NaN anywhere
 // makes the sum, and so the loss, NaN.
 PTB_VECTORISED double softmax_row(std::int64_t V, float scale, const float* bias,

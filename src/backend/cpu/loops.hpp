@@ -25,6 +25,19 @@ void lstm_forward(std::int64_t H, float forget_bias, const float* bias, float* z
 void lstm_backward(std::int64_t H, float* gates, const float* c_before, const float* c,
                    const float* d_h, float* d_c);
 
+// The same of a GRU. x [3H] (r z n) and s [3H], both without their biases, become the activations,
+// and the recurrent share with its bias; h [H] is written.
+void gru_forward(std::int64_t H, const float* bias, const float* recurrent_bias, float* x, float* s,
+                 const float* h_before, float* h);
+// x and s become the gradients of both shares. d_h [H], the gradient of h, becomes that of h_before
+// but for what comes back through the product with s.
+void gru_backward(std::int64_t H, float* x, float* s, const float* h_before, float* d_h);
+
+// The same of a tanh RNN: z [H] without its bias becomes h, which is written to h [H] as well.
+void rnn_forward(std::int64_t H, const float* bias, float* z, float* h);
+// z [H] holds h and becomes the gradient of z.
+void rnn_backward(std::int64_t H, float* z, const float* d_h);
+
 // Cross-entropy of softmax(logits + bias) against `target`, over V words. If scale is not 0, logits
 // become scale · (softmax - onehot).
 double softmax_row(std::int64_t V, float scale, const float* bias, std::int32_t target,

@@ -43,42 +43,95 @@ float* address(const Tensor& x, std::int64_t t, std::int64_t b) {
 
 void copy(const float* from, std::int64_t n, float* to) { std::copy(from, from + n, to); }
 
+// One layer of the stack and its share of the activations.
+struct Layer {
+  const Cell& spec;
+  const Weights::Layer& weights;
+  const CellTraits traits = traits_of(spec.kind);
+  const LayerKernel kernel = split_kernel(weights.kernel);
+  const Tensor &gates, &share, &hidden, &cell;
+
+  // Where h·Wh of step t goes: onto the inputs' share of the gates, or to a place of its own.
+  float* recurrent_share(std::int64_t t) const {
+    return address(traits.has_recurrent_share ? share : gates, t, 0);
+  }
+  bool adds_to_gates() const { return !traits.has_recurrent_share; }
+};
+
+Layer layer_of(const Cell& cell, const Weights& weights, const StackActivations& a, std::size_t l) {
+  return {.spec = cell,
+          .weights = weights.layers[l],
+          .gates = a.gates[l],
+          .share = a.shares[l],
+          .hidden = a.hidden[l],
+          .cell = a.cell[l]};
+}
+
+// The cells of lane b at step t.
+void cell_forward(const Layer& layer, std::int64_t t, std::int64_t b) {
+  const std::int64_t H = layer.hidden.shape()[2];
+  const float* bias = layer.weights.bias.data<float>();
+  float* z = address(layer.gates, t, b);
+  float* h = address(layer.hidden, t + 1, b);
+  switch (layer.spec.kind) {
+    case CellKind::lstm:
+      return loops::lstm_forward(H, static_cast<float>(layer.spec.forget_bias), bias, z,
+                                 address(layer.cell, t, b), address(layer.cell, t + 1, b), h);
+    case CellKind::gru:
+      return loops::gru_forward(H, bias, layer.weights.recurrent_bias.data<float>(), z,
+                                address(layer.share, t, b), address(layer.hidden, t, b), h);
+    case CellKind::rnn:
+      return loops::rnn_forward(H, bias, z, h);
+  }
+}
+
+// d_h and d_c [H] are the gradients of the step's h and c; d_c becomes that of the step before. What
+// does not pass through the product with the recurrent weights is left in d_h.
+void cell_backward(const Layer& layer, std::int64_t t, std::int64_t b, float* d_h, float* d_c) {
+  const std::int64_t H = layer.hidden.shape()[2];
+  float* z = address(layer.gates, t, b);
+  switch (layer.spec.kind) {
+    case CellKind::lstm:
+      return loops::lstm_backward(H, z, address(layer.cell, t, b), address(layer.cell, t + 1, b),
+                                  d_h, d_c);
+    case CellKind::gru:
+      return loops::gru_backward(H, z, address(layer.share, t, b), address(layer.hidden, t, b),
+                                 d_h);
+    case CellKind::rnn:
+      return loops::rnn_backward(H, z, d_h);
+  }
+}
+
 }  // namespace
 
 void CpuBackend::stack(const StackForward& op) {
   StackActivations& a = op.activations;
   const std::int64_t T = a.input.shape()[0], B = a.input.shape()[1], H = a.input.shape()[2];
-  const auto forget_bias = static_cast<float>(op.cell.forget_bias);
   const auto scale = static_cast<float>(1.0 / op.dropout.keep_prob);
   for (std::size_t l = 0; l < op.weights.layers.size(); ++l) {
-    const LayerKernel kernel = split_kernel(op.weights.layers[l].kernel);
-    const float* bias = op.weights.layers[l].bias.data<float>();
-    const Tensor &gates = a.gates[l], &hidden = a.hidden[l], &cell = a.cell[l];
-    const auto layer = static_cast<std::int64_t>(l);
-    float* h_state = address(op.h, layer, 0);
-    float* c_state = address(op.c, layer, 0);
+    const Layer layer = layer_of(op.cell, op.weights, a, l);
+    const Tensor& hidden = layer.hidden;
+    const auto index = static_cast<std::int64_t>(l);
+    const bool has_c = layer.traits.has_c;
 
     const Tensor& input = l == 0 ? a.input : a.outputs[l - 1];
-    products_.multiply(rows_of(input), kernel.input, gates.data<float>());
-    copy(h_state, B * H, address(hidden, 0, 0));
-    copy(c_state, B * H, address(cell, 0, 0));
+    products_.multiply(rows_of(input), layer.kernel.input, layer.gates.data<float>());
+    copy(address(op.h, index, 0), B * H, address(hidden, 0, 0));
+    if (has_c) copy(address(op.c, index, 0), B * H, address(layer.cell, 0, 0));
     for (std::int64_t t = 0; t < T; ++t) {
-      products_.multiply_packed(step_of(hidden, t), kernel.recurrent, op.weights.version, true,
-                                address(gates, t, 0));
+      products_.multiply_packed(step_of(hidden, t), layer.kernel.recurrent, op.weights.version,
+                                layer.adds_to_gates(), layer.recurrent_share(t));
       parallel_for(threads_, B, kCellGrain, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t b = begin; b < end; ++b) {
-          loops::lstm_forward(H, forget_bias, bias, address(gates, t, b), address(cell, t, b),
-                              address(cell, t + 1, b), address(hidden, t + 1, b));
-        }
+        for (std::int64_t b = begin; b < end; ++b) cell_forward(layer, t, b);
       });
     }
-    copy(address(hidden, T, 0), B * H, h_state);
-    copy(address(cell, T, 0), B * H, c_state);
+    copy(address(hidden, T, 0), B * H, address(op.h, index, 0));
+    if (has_c) copy(address(layer.cell, T, 0), B * H, address(op.c, index, 0));
 
     const float* h = address(hidden, 1, 0);
     float* out = a.outputs[l].data<float>();
     if (!op.dropout.masks.empty()) {
-      const std::uint8_t* keep = op.dropout.masks[layer + 1].data<std::uint8_t>();
+      const std::uint8_t* keep = op.dropout.masks[index + 1].data<std::uint8_t>();
       parallel_for(threads_, T * B * H, 4096, [&](std::int64_t begin, std::int64_t end) {
         loops::drop(end - begin, scale, keep + begin, h + begin, out + begin);
       });
@@ -95,11 +148,10 @@ void CpuBackend::stack_backward(const StackBackward& op) {
   const auto BH = static_cast<std::size_t>(B * H);
   std::vector<float> d_h(BH), d_c(BH);  // of the step in hand; small beside the window's tensors
   for (std::size_t l = op.weights.layers.size(); l-- > 0;) {
-    const LayerKernel kernel = split_kernel(op.weights.layers[l].kernel);
-    const Tensor &gates = a.gates[l], &cell = a.cell[l];
-    const auto layer = static_cast<std::int64_t>(l);
+    const Layer layer = layer_of(op.cell, op.weights, a, l);
+    const auto index = static_cast<std::int64_t>(l);
     const std::uint8_t* keep =
-        op.dropout.masks.empty() ? nullptr : op.dropout.masks[layer + 1].data<std::uint8_t>();
+        op.dropout.masks.empty() ? nullptr : op.dropout.masks[index + 1].data<std::uint8_t>();
     std::fill(d_h.begin(), d_h.end(), 0.0f);
     std::fill(d_c.begin(), d_c.end(), 0.0f);
     for (std::int64_t t = T - 1; t >= 0; --t) {
@@ -113,15 +165,16 @@ void CpuBackend::stack_backward(const StackBackward& op) {
           } else {
             loops::add_scaled(H, 1.0f, d_out, d_h_row);
           }
-          loops::lstm_backward(H, address(gates, t, b), address(cell, t, b),
-                               address(cell, t + 1, b), d_h_row, d_c.data() + b * H);
+          cell_backward(layer, t, b, d_h_row, d_c.data() + b * H);
         }
       });
       if (t == 0) break;  // gradients stop at the window's beginning
-      products_.multiply_packed(step_of(gates, t), kernel.recurrent.transpose(), op.weights.version,
-                                false, d_h.data());
+      // Of a cell with a recurrent share a part of d_h has come past the product.
+      products_.multiply_packed({layer.recurrent_share(t), B, layer.gates.shape()[2]},
+                                layer.kernel.recurrent.transpose(), op.weights.version,
+                                layer.traits.has_recurrent_share, d_h.data());
     }
-    products_.multiply(rows_of(gates), kernel.input.transpose(), op.d_io.data<float>());
+    products_.multiply(rows_of(layer.gates), layer.kernel.input.transpose(), op.d_io.data<float>());
   }
 }
 
@@ -129,14 +182,17 @@ void CpuBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   const auto l = static_cast<std::size_t>(op.layer);
   const StackActivations& a = op.activations;
   const MatrixView d_z = rows_of(a.gates[l]);
+  const bool has_share = !op.d_recurrent_bias.empty();
+  const MatrixView d_share = has_share ? rows_of(a.shares[l]) : d_z;
   const std::int64_t H = a.input.shape()[2];
   const Tensor& input = l == 0 ? a.input : a.outputs[l - 1];
   MatrixView h_before = rows_of(a.hidden[l]);
   h_before.rows = d_z.rows;  // entries 0 .. T-1 of T+1
   float* d_kernel = op.d_kernel.data<float>();
   products_.multiply(rows_of(input).transpose(), d_z, d_kernel);
-  products_.multiply(h_before.transpose(), d_z, d_kernel + H * d_z.columns);
+  products_.multiply(h_before.transpose(), d_share, d_kernel + H * d_z.columns);
   sum_rows(a.gates[l].view({d_z.rows, d_z.columns}), op.d_bias);
+  if (has_share) sum_rows(a.shares[l].view({d_z.rows, d_z.columns}), op.d_recurrent_bias);
 }
 
 }  // namespace ptb

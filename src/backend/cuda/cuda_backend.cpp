@@ -52,17 +52,21 @@ PhysicalDevice CudaBackend::device() const {
 }
 
 // Workspaces of cuBLAS; d_h, d_c and the losses of rows; in bf16 copies of the weights, and room for
-// the largest operands: d_logits or d_z that two queues share, d_z on one, a layer's input on two.
+// the largest operands: d_logits or d_z that two queues share, d_z on one, the gradient of a
+// recurrent share on another, a layer's input on two.
 std::int64_t CudaBackend::own_bytes(const Extents& e) const {
   constexpr std::int64_t kFloat = sizeof(float), kDouble = sizeof(double), kBf16 = 2;
   const std::int64_t cells = *std::ranges::max_element(e.lanes) * e.hidden;  // of a step
-  const std::int64_t gates = e.gates * e.hidden;
+  const CellTraits cell = traits_of(e.cell);
+  const std::int64_t gates = cell.gates * e.hidden;
   const std::int64_t bytes =
       static_cast<std::int64_t>(queues_.size() * workspace_bytes(device_.generation)) +
       2 * e.layers * cells * kFloat + e.positions * kDouble;
   if (precision_ != Precision::bf16) return bytes;
   const std::int64_t copies = e.layers * 2 * e.hidden * gates + e.hidden * e.vocab;
-  const std::int64_t operands = e.positions * (std::max(e.vocab, gates) + gates + 2 * e.hidden);
+  const std::int64_t share = cell.has_recurrent_share ? gates : 0;
+  const std::int64_t operands =
+      e.positions * (std::max(e.vocab, gates) + gates + share + 2 * e.hidden);
   return bytes + (copies + operands) * kBf16;
 }
 

@@ -3,8 +3,8 @@
 // gradients backward. Inside remain h·Wh and d_z·Whᵀ, each followed by one kernel over the cells.
 //
 // These are small and wait for each other, so layers run side by side, each on a queue of its own as
-// long as there are queues: a layer begins with the first steps of a window as soon as the layer before is through with them,
-// which goes on with the next ones.
+// long as there are queues: a layer begins with the first steps of a window as soon as the layer
+// before is through with them, which continues with the next ones.
 #include <algorithm>
 #include <vector>
 
@@ -19,71 +19,114 @@ namespace {
 // 20 lanes of 1500 units come 235 blocks of 128, two for each of 132 multiprocessors.
 constexpr unsigned kThreads = 128;
 
-// What a thread's cell has of every array: its unit in [B,H], and its gate i in [B,4H].
+// What a thread's cell has of every array: its unit in [B,H], its first gate in [B,G·H], and its
+// number within the layer.
 struct CellIndex {
-  std::int64_t unit, gate;
+  std::int64_t unit, gate, k;
 };
 
-__device__ CellIndex cell_index(std::int64_t index, std::int64_t H) {
-  return {index, index / H * 4 * H + index % H};
+__device__ CellIndex cell_index(std::int64_t index, std::int64_t H, int gates) {
+  return {index, index / H * gates * H + index % H, index % H};
 }
 
 struct ForwardStep {
-  float* gates;           // [B,4H] pre-activations without the bias; activations
-  const float* bias;      // [4H]
-  const float* c_before;  // [B,H]
-  float* c;               // [B,H]
-  float* h;               // [B,H]
+  float* gates;       // [B,G·H] pre-activations without the bias; activations
+  float* share;       // [B,G·H] of a cell with a recurrent share, without its bias; with it
+  const float* bias;  // [G·H]
+  const float* recurrent_bias;  // [G·H]
+  const float* c_before;        // [B,H]
+  float* c;                     // [B,H]
+  const float* h_before;        // [B,H]
+  float* h;                     // [B,H]
   // [B,H] the next layer's input: dropped if there are masks, null if h serves.
   const std::uint8_t* masks;
   float* out;
+  float scale;        // of what dropout keeps
+  float forget_bias;  // of the lstm
 };
 
+__device__ void write_output(const ForwardStep& s, std::int64_t unit, float h) {
+  s.h[unit] = h;
+  if (s.out == nullptr) return;
+  s.out[unit] = s.masks == nullptr ? h : cell::dropped(h, s.masks[unit], s.scale);
+}
+
 __global__ void __launch_bounds__(kThreads)
-    forward_step(ForwardStep s, std::int64_t cells, std::int64_t H, float forget_bias,
-                 float scale) {
+    lstm_forward_step(ForwardStep s, std::int64_t cells, std::int64_t H) {
   const std::int64_t index = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (index >= cells) return;
-  const auto [unit, gate] = cell_index(index, H);
-  const std::int64_t k = index % H;
-  const cell::LstmUnit<float> u =
-      cell::lstm_forward(s.gates[gate] + s.bias[k], s.gates[gate + H] + s.bias[k + H],
-                         s.gates[gate + 2 * H] + s.bias[k + 2 * H],
-                         s.gates[gate + 3 * H] + s.bias[k + 3 * H], s.c_before[unit], forget_bias);
+  const auto [unit, gate, k] = cell_index(index, H, 4);
+  const cell::LstmUnit<float> u = cell::lstm_forward(
+      s.gates[gate] + s.bias[k], s.gates[gate + H] + s.bias[k + H],
+      s.gates[gate + 2 * H] + s.bias[k + 2 * H], s.gates[gate + 3 * H] + s.bias[k + 3 * H],
+      s.c_before[unit], s.forget_bias);
   s.gates[gate] = u.i;
   s.gates[gate + H] = u.j;
   s.gates[gate + 2 * H] = u.f;
   s.gates[gate + 3 * H] = u.o;
   s.c[unit] = u.c;
-  s.h[unit] = u.h;
-  if (s.out == nullptr) return;
-  s.out[unit] = s.masks == nullptr ? u.h : cell::dropped(u.h, s.masks[unit], scale);
+  write_output(s, unit, u.h);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    gru_forward_step(ForwardStep s, std::int64_t cells, std::int64_t H) {
+  const std::int64_t index = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (index >= cells) return;
+  const auto [unit, gate, k] = cell_index(index, H, 3);
+  const float sn = s.share[gate + 2 * H] + s.recurrent_bias[k + 2 * H];
+  const cell::GruUnit<float> u = cell::gru_forward(
+      s.gates[gate] + s.bias[k], s.gates[gate + H] + s.bias[k + H],
+      s.gates[gate + 2 * H] + s.bias[k + 2 * H], s.share[gate] + s.recurrent_bias[k],
+      s.share[gate + H] + s.recurrent_bias[k + H], sn, s.h_before[unit]);
+  s.gates[gate] = u.r;
+  s.gates[gate + H] = u.z;
+  s.gates[gate + 2 * H] = u.n;
+  s.share[gate + 2 * H] = sn;
+  write_output(s, unit, u.h);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    rnn_forward_step(ForwardStep s, std::int64_t cells, std::int64_t H) {
+  const std::int64_t index = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (index >= cells) return;
+  const auto [unit, gate, k] = cell_index(index, H, 1);
+  const float h = cell::rnn_forward(s.gates[gate] + s.bias[k]);
+  s.gates[gate] = h;
+  write_output(s, unit, h);
 }
 
 struct BackwardStep {
-  float* gates;               // [B,4H] activations; d_z
+  float* gates;               // [B,G·H] activations; d_z
+  float* share;               // [B,G·H] of a cell with a recurrent share; its gradient
   const float* c_before;      // [B,H]
   const float* c;             // [B,H]
+  const float* h_before;      // [B,H]
   const float* d_out;         // [B,H] of the layer's output, before its dropout
   const std::uint8_t* masks;  // [B,H] or null
-  // [B,H] what the next step gives back. At the window's last step there is none: not read.
-  const float* d_h;
+  // [B,H] what the next step gives back, not read at the window's last step, where there is none. Of
+  // a cell with a recurrent share it becomes what reaches h_before beside the product.
+  float* d_h;
   float* d_c;
+  bool is_last;
+  float scale;  // of what dropout keeps
 };
 
+// The gradient of h[t], which is seen by the next step and by the layer above.
+__device__ float gradient_of_h(const BackwardStep& s, std::int64_t unit) {
+  const float d_h =
+      s.masks == nullptr ? s.d_out[unit] : cell::dropped(s.d_out[unit], s.masks[unit], s.scale);
+  return s.is_last ? d_h : d_h + s.d_h[unit];
+}
+
 __global__ void __launch_bounds__(kThreads)
-    backward_step(BackwardStep s, bool is_last, std::int64_t cells, std::int64_t H, float scale) {
+    lstm_backward_step(BackwardStep s, std::int64_t cells, std::int64_t H) {
   const std::int64_t index = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (index >= cells) return;
-  const auto [unit, gate] = cell_index(index, H);
-  // h[t] is seen by the next step, and by the layer above.
-  float d_h =
-      s.masks == nullptr ? s.d_out[unit] : cell::dropped(s.d_out[unit], s.masks[unit], scale);
-  if (!is_last) d_h += s.d_h[unit];
-  const float d_c = is_last ? 0.0f : s.d_c[unit];
-  const cell::LstmUnitGradient<float> d =
-      cell::lstm_backward(s.gates[gate], s.gates[gate + H], s.gates[gate + 2 * H],
-                          s.gates[gate + 3 * H], s.c_before[unit], s.c[unit], d_h, d_c);
+  const auto [unit, gate, k] = cell_index(index, H, 4);
+  const float d_c = s.is_last ? 0.0f : s.d_c[unit];
+  const cell::LstmUnitGradient<float> d = cell::lstm_backward(
+      s.gates[gate], s.gates[gate + H], s.gates[gate + 2 * H], s.gates[gate + 3 * H],
+      s.c_before[unit], s.c[unit], gradient_of_h(s, unit), d_c);
   s.gates[gate] = d.zi;
   s.gates[gate + H] = d.zj;
   s.gates[gate + 2 * H] = d.zf;
@@ -91,9 +134,34 @@ __global__ void __launch_bounds__(kThreads)
   s.d_c[unit] = d.c_before;
 }
 
+__global__ void __launch_bounds__(kThreads)
+    gru_backward_step(BackwardStep s, std::int64_t cells, std::int64_t H) {
+  const std::int64_t index = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (index >= cells) return;
+  const auto [unit, gate, k] = cell_index(index, H, 3);
+  const cell::GruUnitGradient<float> d =
+      cell::gru_backward(s.gates[gate], s.gates[gate + H], s.gates[gate + 2 * H],
+                         s.share[gate + 2 * H], s.h_before[unit], gradient_of_h(s, unit));
+  s.gates[gate] = d.xr;
+  s.gates[gate + H] = d.xz;
+  s.gates[gate + 2 * H] = d.xn;
+  s.share[gate] = d.xr;
+  s.share[gate + H] = d.xz;
+  s.share[gate + 2 * H] = d.sn;
+  s.d_h[unit] = d.h_before;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    rnn_backward_step(BackwardStep s, std::int64_t cells, std::int64_t H) {
+  const std::int64_t index = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (index >= cells) return;
+  const auto [unit, gate, k] = cell_index(index, H, 1);
+  s.gates[gate] = cell::rnn_backward(s.gates[gate], gradient_of_h(s, unit));
+}
+
 struct LayerKernel {
-  MatrixView input;      // Wx [H,4H]
-  MatrixView recurrent;  // Wh [H,4H]
+  MatrixView input;      // Wx [H,G·H]
+  MatrixView recurrent;  // Wh [H,G·H]
 };
 
 // x comes first in the kernel's rows, then h.
@@ -150,27 +218,44 @@ void copy(const float* from, std::int64_t elements, float* to, const Queue& queu
                         cudaMemcpyDeviceToDevice, queue.stream()));
 }
 
+// Entry t of a tensor, or null if the cell has none.
+float* entry_or_null(const Tensor& x, std::int64_t t) { return x.empty() ? nullptr : entry(x, t); }
+
 // Step t of layer l, whose gates hold the inputs' share.
 void step_forward(const StackForward& op, std::size_t l, std::int64_t t, Queue& queue) {
   const StackActivations& a = op.activations;
   const std::int64_t H = a.input.shape()[2];
   const std::int64_t cells = a.input.shape()[1] * H;  // of one step: B·H
   const std::uint8_t* masks = masks_of(op.dropout, l);
+  const Weights::Layer& weights = op.weights.layers[l];
+  const bool has_share = traits_of(op.cell.kind).has_recurrent_share;
   // Without dropout a layer's output may be its hidden state.
   const bool has_output = a.outputs[l].raw() != entry(a.hidden[l], 1);
-  queue.products().multiply(step_of(a.hidden[l], t),
-                            split_kernel(op.weights.layers[l].kernel).recurrent,
-                            entry(a.gates[l], t), Products::Into::add);
-  launch(forward_step, {blocks_of(cells, kThreads), kThreads, queue.stream()},
-         ForwardStep{.gates = entry(a.gates[l], t),
-                     .bias = op.weights.layers[l].bias.data<float>(),
-                     .c_before = entry(a.cell[l], t),
-                     .c = entry(a.cell[l], t + 1),
-                     .h = entry(a.hidden[l], t + 1),
-                     .masks = masks == nullptr ? nullptr : masks + t * cells,
-                     .out = has_output ? entry(a.outputs[l], t) : nullptr},
-         cells, H, static_cast<float>(op.cell.forget_bias),
-         static_cast<float>(1.0 / op.dropout.keep_prob));
+  queue.products().multiply(step_of(a.hidden[l], t), split_kernel(weights.kernel).recurrent,
+                            entry(has_share ? a.shares[l] : a.gates[l], t),
+                            has_share ? Products::Into::overwrite : Products::Into::add);
+  const ForwardStep step{
+      .gates = entry(a.gates[l], t),
+      .share = entry_or_null(a.shares[l], t),
+      .bias = weights.bias.data<float>(),
+      .recurrent_bias = has_share ? weights.recurrent_bias.data<float>() : nullptr,
+      .c_before = entry_or_null(a.cell[l], t),
+      .c = entry_or_null(a.cell[l], t + 1),
+      .h_before = entry(a.hidden[l], t),
+      .h = entry(a.hidden[l], t + 1),
+      .masks = masks == nullptr ? nullptr : masks + t * cells,
+      .out = has_output ? entry(a.outputs[l], t) : nullptr,
+      .scale = static_cast<float>(1.0 / op.dropout.keep_prob),
+      .forget_bias = static_cast<float>(op.cell.forget_bias)};
+  const unsigned blocks = blocks_of(cells, kThreads);
+  switch (op.cell.kind) {
+    case CellKind::lstm:
+      return launch(lstm_forward_step, {blocks, kThreads, queue.stream()}, step, cells, H);
+    case CellKind::gru:
+      return launch(gru_forward_step, {blocks, kThreads, queue.stream()}, step, cells, H);
+    case CellKind::rnn:
+      return launch(rnn_forward_step, {blocks, kThreads, queue.stream()}, step, cells, H);
+  }
 }
 
 // Step t of layer l, and what it gives back to the step before: d_h, d_c [B,H] of the layer.
@@ -180,18 +265,34 @@ void step_backward(const StackBackward& op, std::size_t l, std::int64_t t, float
   const std::int64_t T = a.input.shape()[0], H = a.input.shape()[2];
   const std::int64_t cells = a.input.shape()[1] * H;
   const std::uint8_t* masks = masks_of(op.dropout, l);
-  launch(backward_step, {blocks_of(cells, kThreads), kThreads, queue.stream()},
-         BackwardStep{.gates = entry(a.gates[l], t),
-                      .c_before = entry(a.cell[l], t),
-                      .c = entry(a.cell[l], t + 1),
-                      .d_out = entry(op.d_io, t),
-                      .masks = masks == nullptr ? nullptr : masks + t * cells,
-                      .d_h = d_h,
-                      .d_c = d_c},
-         t == T - 1, cells, H, static_cast<float>(1.0 / op.dropout.keep_prob));
+  const bool has_share = traits_of(op.cell.kind).has_recurrent_share;
+  const BackwardStep step{.gates = entry(a.gates[l], t),
+                          .share = entry_or_null(a.shares[l], t),
+                          .c_before = entry_or_null(a.cell[l], t),
+                          .c = entry_or_null(a.cell[l], t + 1),
+                          .h_before = entry(a.hidden[l], t),
+                          .d_out = entry(op.d_io, t),
+                          .masks = masks == nullptr ? nullptr : masks + t * cells,
+                          .d_h = d_h,
+                          .d_c = d_c,
+                          .is_last = t == T - 1,
+                          .scale = static_cast<float>(1.0 / op.dropout.keep_prob)};
+  const unsigned blocks = blocks_of(cells, kThreads);
+  switch (op.cell.kind) {
+    case CellKind::lstm:
+      launch(lstm_backward_step, {blocks, kThreads, queue.stream()}, step, cells, H);
+      break;
+    case CellKind::gru:
+      launch(gru_backward_step, {blocks, kThreads, queue.stream()}, step, cells, H);
+      break;
+    case CellKind::rnn:
+      launch(rnn_backward_step, {blocks, kThreads, queue.stream()}, step, cells, H);
+      break;
+  }
   if (t == 0) return;  // gradients stop at the window's beginning
-  queue.products().multiply(step_of(a.gates[l], t),
-                            split_kernel(op.weights.layers[l].kernel).recurrent.transpose(), d_h);
+  queue.products().multiply(step_of(has_share ? a.shares[l] : a.gates[l], t),
+                            split_kernel(op.weights.layers[l].kernel).recurrent.transpose(), d_h,
+                            has_share ? Products::Into::add : Products::Into::overwrite);
 }
 
 }  // namespace
@@ -201,6 +302,7 @@ void CudaBackend::stack(const StackForward& op) {
   const std::int64_t T = a.input.shape()[0];
   const std::int64_t cells = a.input.shape()[1] * a.input.shape()[2];
   const std::size_t layers = op.weights.layers.size();
+  const bool has_c = traits_of(op.cell.kind).has_c;
   const auto state = [](const Tensor& of_layers, std::size_t l) {
     return of_layers[static_cast<std::int64_t>(l)].data<float>();
   };
@@ -212,7 +314,7 @@ void CudaBackend::stack(const StackForward& op) {
   fork();
   for (std::size_t l = 0; l < layers; ++l) {
     copy(state(op.h, l), cells, entry(a.hidden[l], 0), queue(l));
-    copy(state(op.c, l), cells, entry(a.cell[l], 0), queue(l));
+    if (has_c) copy(state(op.c, l), cells, entry(a.cell[l], 0), queue(l));
   }
   multiply_input(0, {0, T});  // is all there
   for (const Piece& piece : pieces_of(T, overlap_.piece)) {
@@ -228,7 +330,7 @@ void CudaBackend::stack(const StackForward& op) {
   }
   for (std::size_t l = 0; l < layers; ++l) {
     copy(entry(a.hidden[l], T), cells, state(op.h, l), queue(l));
-    copy(entry(a.cell[l], T), cells, state(op.c, l), queue(l));
+    if (has_c) copy(entry(a.cell[l], T), cells, state(op.c, l), queue(l));
   }
   join();
 }
@@ -266,15 +368,21 @@ void CudaBackend::stack_backward(const StackBackward& op) {
 void CudaBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   const auto l = static_cast<std::size_t>(op.layer);
   const StackActivations& a = op.activations;
+  const bool has_share = !op.d_recurrent_bias.empty();
   const MatrixView d_z = queue(0).products().converted(rows_of(a.gates[l]), shared_operand_);
+  const MatrixView d_share = has_share ? rows_of(a.shares[l]) : d_z;
   const std::int64_t H = a.input.shape()[2];
   MatrixView h_before = rows_of(a.hidden[l]);
   h_before.rows = d_z.rows;  // entries 0 .. T-1 of T+1
   float* const d_kernel = op.d_kernel.data<float>();
   fork();
   queue(0).products().multiply(rows_of(input_of(a, l)).transpose(), d_z, d_kernel);
-  queue(1).products().multiply(h_before.transpose(), d_z, d_kernel + H * d_z.columns);
+  queue(1).products().multiply(h_before.transpose(), d_share, d_kernel + H * d_z.columns);
   sum_rows(d_z.data, d_z.rows, d_z.columns, op.d_bias.data<float>(), queue(2).stream());
+  if (has_share) {
+    sum_rows(d_share.data, d_share.rows, d_share.columns, op.d_recurrent_bias.data<float>(),
+             queue(2).stream());
+  }
   join();
 }
 
