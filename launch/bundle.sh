@@ -17,7 +17,7 @@
 # the number), /bin/sh, the kernel's GPU driver; ssh or Slurm where there are several nodes.
 # Left out, and not used: Open MPI's plug-ins for fast networks (UCX, libfabric, verbs, PSM), whose
 # libraries belong to a node's drivers; between nodes the bundle speaks TCP. To use a fast network,
-# build against the site's own Open MPI (README). OpenSHMEM's plug-ins, hwloc's for displays.
+# build against the site's own Open MPI (README.md beside this). OpenSHMEM's plug-ins, hwloc's for displays.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh

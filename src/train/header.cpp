@@ -16,7 +16,7 @@ using Lines = std::vector<std::string>;
 constexpr std::size_t kLongestPath = 4096;
 
 // Who set a key, in brackets: a flag; a user's own file, where it differs from the default. Nothing
-// for shipped configurations, which README has.
+// for shipped configurations, which configs/README.md has.
 std::string origin_text(const ResolvedConfig& config, const Key& key) {
   const auto origin = std::ranges::find(config.origins, key.name, &Origin::key);
   if (origin == config.origins.end()) return "";

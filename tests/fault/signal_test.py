@@ -228,7 +228,7 @@ class LongRequests(SignalTestCase):
                     self.assertIn(status, allowed, out + err)
 
     def test_as_soon_as_the_ranks_block_it(self):
-        """By themselves, or from their first moment on as the README shows."""
+        """By themselves, or from their first moment on as launch/README.md shows."""
         for words in ([self.program], ["/usr/bin/env", "--block-signal=USR1", self.program]):
             with self.subTest(words):
                 process = self.begin([*words[1:], *SMALL_MODEL, *SLOW], words[0], ranks=2)

@@ -2,7 +2,7 @@
 """Are the losses the same on every number of ranks?
 
 Trains the same model on each number of ranks and compares every window's loss and gradient norm
-with those of the first number, up to rounding (README "The same curve"). Prints the largest
+with those of the first number, up to rounding (configs/README.md). Prints the largest
 relative differences; the exit status is 1 if one is over its bound, 77 if --ptb is not to be had.
 
     python3 same_curve.py --program build/ptb_dist --ranks 1,2,8 --windows 10 --bound 1e-5 -- FLAGS

@@ -9,7 +9,7 @@
 
 namespace ptb {
 
-// What a launcher or a batch script sees. Stable: README, "When something fails".
+// What a launcher or a batch script sees. Stable: README, "Stop and restart".
 enum class ExitCode : int {
   done = 0,
   different = 1,      // of `checkpoint diff` alone: the files differ

@@ -2,8 +2,8 @@
 //
 // Its bytes are a pure function of the mathematical configuration, the corpus, the initial
 // parameters, the step, and the exact class of every stretch that was run: no path, time or host is
-// in it, so that two runs can be compared with cmp. Nothing in it belongs to one rank. README,
-// "Checkpoint format", lists what is in it.
+// in it, so that two runs can be compared with cmp. Nothing in it belongs to one rank.
+// src/io/README.md lists what is in it.
 #pragma once
 
 #include <array>

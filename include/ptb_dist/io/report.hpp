@@ -1,5 +1,5 @@
 // What a run says: lines for people (the console and log.txt) and records for programs
-// (metrics.jsonl). Every number is defined here and in the README.
+// (metrics.jsonl). Every number is defined here and in src/io/README.md.
 //
 // A default-constructed Report says nothing: that is what ranks other than 0 have, so the training
 // loop does not ask who it is.
