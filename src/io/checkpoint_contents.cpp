@@ -19,7 +19,6 @@ using hdf5::checked;
 using hdf5::Handle;
 using hdf5::Subject;
 
-
 // --- /progress and /history ----------------------------------------------------------------------
 
 struct HistoryColumn {

@@ -33,6 +33,7 @@ std::vector<Tensor> RecurrentState::tensors() const {
   std::vector<Tensor> result;
   for (std::int64_t layer = 0; layer < h.shape()[0]; ++layer) {
     result.push_back(h[layer]);
+    // Not by c.empty(), which no lanes are, too.
     if (c.shape().rank() == h.shape().rank()) result.push_back(c[layer]);
   }
   return result;

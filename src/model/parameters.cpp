@@ -23,8 +23,8 @@ CellKind cell_kind(std::string_view name) {
   for (const CellKind kind : kCellKinds) {
     if (name == traits_of(kind).name) return kind;
   }
-  throw Error(ExitCode::internal, Complaint{.what = "a cell of no known kind",
-                                            .where = escaped(name)});
+  throw Error(ExitCode::internal,
+              Complaint{.what = "a cell of no known kind", .where = escaped(name)});
 }
 
 ModelShape shape_of(const Config& config) {

@@ -9,8 +9,8 @@ std::vector<StateInfo> state_table(const ModelShape& shape, std::int64_t lanes) 
   const CellTraits cell = traits_of(shape.cell.kind);
   for (int layer = 0; layer < shape.num_layers; ++layer) {
     const auto add = [&](const char* which) {
-      table.push_back({fmt::format("/state/{}/{}/{}", cell.name, layer, which),
-                       {lanes, shape.hidden_size}});
+      table.push_back(
+          {fmt::format("/state/{}/{}/{}", cell.name, layer, which), {lanes, shape.hidden_size}});
     };
     add("h");
     if (cell.has_c) add("c");

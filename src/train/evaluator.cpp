@@ -34,14 +34,14 @@ std::vector<LaneSlice> Evaluator::slices() const {
   return groups_of_rank(lanes_.lanes(), parts_.groups, parts_.rank, parts_.ranks);
 }
 
-// Positions whose logits are needed at a time, as WorkspaceSize has them.
+// Positions whose logits are needed at a time; 0: all (LaneGroups).
 std::int64_t Evaluator::softmax_rows() const {
   if (sharing_ == Sharing::lanes) return 0;
   std::int64_t most = 0;
   for (const PositionRange& share : shares_of(lanes_.num_steps() * lanes_.lanes())) {
     most = std::max(most, share.count);
   }
-  return most;
+  return std::max<std::int64_t>(most, 1);  // a rank may have none
 }
 
 // The positions of a group's window whose softmax is wanted: all, or a share for each group that is

@@ -71,15 +71,15 @@ Step::InFlight Step::run(const StepInputs& inputs) {
 }
 
 StepResult Step::result(const InFlight& window, const std::string& what) {
-  communicator_.await(window.norm.event, what);
+  communicator_.await(window.norm.event, what);  // the norm leaves last
   const WindowSums::Values sums = WindowSums::read(window.sum);
   return {.cross_entropy = sums.cross_entropy,
           .gradient_norm = window.norm.read<double>(1).front(),
           .requests = sums.requests};
 }
 
-// What the turn has left in its slab is added along the tree of groups; behind the last turn the sum
-// of all groups leaves for the sum over ranks.
+// What the turn has left in its slab is added along the tree of groups; behind the last turn the
+// sum of all groups leaves for the sum over ranks.
 void Step::pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>& part,
                    const std::string& what, std::vector<Reduction>& sums) {
   auto slab = static_cast<std::size_t>(turn.slab);

@@ -13,7 +13,7 @@ constexpr std::int64_t kRequests = 2;  // stop, save
 WindowSums::WindowSums(Backend& backend, std::int64_t losses)
     : all_(backend.allocate(ElementType::f64, {kRequests + losses})),
       losses_(all_.slice(kRequests, losses)),
-      sum_(all_.slice(0, kRequests + (losses > 0 ? 1 : 0))) {}
+      sum_(all_.slice(0, kRequests + 1)) {}
 
 void WindowSums::set_requests(Backend& backend, const Requests& requests) const {
   const std::array<double, kRequests> values{requests.stop ? 1.0 : 0.0, requests.save ? 1.0 : 0.0};

@@ -342,7 +342,8 @@ BOOST_AUTO_TEST_CASE(embedding_backward) {
   });
 }
 
-// Every cell. Products, pieces and streams are those of the lstm, which is checked at every size.
+// Every cell. Products, pieces and streams are those of the lstm, which is checked at every size; how
+// threads share the lanes of a gru or rnn is seen by train/cells_test.py.
 void check_cells(
     const std::function<std::vector<Output>(Side&, const Sizes&, double, CellKind)>& operation) {
   for (const CellKind cell : kCellKinds) {

@@ -68,7 +68,7 @@ FileChange without_attribute(const std::string& object, const std::string& name)
 FileChange with_attribute(const std::string& object, const std::string& name, hid_t file_type,
                           hid_t type, const void* value) {
   return [=](hid_t file) {
-    // A setting with the value that it had before it existed is not there.
+    // A key that came later is not written with its value_before.
     if (H5Aexists_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT) > 0) {
       check(H5Adelete_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT));
     }

@@ -18,7 +18,7 @@ ORDER = {"lstm": (0, 2, 1, 3), "gru": (0, 1, 2), "rnn": (0,)}
 
 
 def gates(array, cell):
-    """The other's order, along the first axis."""
+    """From either's order of gates to the other's, along the first axis."""
     parts = np.split(array, len(ORDER[cell]))
     return np.concatenate([parts[i] for i in ORDER[cell]])
 

@@ -70,7 +70,7 @@ def sigmoid(x):
 
 
 def step(cell, x, h, c):
-    """h and c of the next step; x and h are the two affine maps of the gates, old_h the state."""
+    """h and c of the next step; x is the inputs' affine map, h the pair (state, its affine map)."""
     old_h, h = h
     if cell == "lstm":
         i, f, g, o = np.split(x + h, 4)

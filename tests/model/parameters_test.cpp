@@ -1,9 +1,12 @@
 // The parameter table, and the first values of its parameters.
 #include "ptb_dist/model/parameters.hpp"
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "ptb_dist/base/random.hpp"
 #include "support/device_values.hpp"
@@ -26,6 +29,19 @@ std::vector<double> initial_values(Backend& backend, const ModelShape& shape, do
 }
 
 BOOST_AUTO_TEST_SUITE(parameters)
+
+// A name that a configuration may have and no cell has, or the other way, would be found by nobody.
+BOOST_AUTO_TEST_CASE(a_configuration_can_choose_every_cell) {
+  std::vector<std::string> names;
+  for (const CellKind kind : kCellKinds) {
+    names.emplace_back(traits_of(kind).name);
+    BOOST_TEST((cell_kind(names.back()) == kind));
+  }
+  const auto key = std::ranges::find(config_schema(), "cell", &Key::name);
+  BOOST_TEST_REQUIRE((key != config_schema().end()));
+  BOOST_TEST(key->choices == names, boost::test_tools::per_element());
+  BOOST_CHECK_THROW(cell_kind("peephole"), Error);
+}
 
 BOOST_AUTO_TEST_CASE(table_has_names_shapes_and_offsets_in_order) {
   struct Row {

@@ -131,8 +131,8 @@ void lstm_backward(double* gates, const double* c_before, const double* c, const
   }
 }
 
-// h[t] = gru(x[t], s[t], h[t-1]): the inputs' and the recurrent shares of the gates, [B,3H] each and
-// with their biases, which become the activations; of s the third gate's is kept.
+// h[t] = gru(x[t], s[t], h[t-1]): the inputs' and the recurrent shares of the gates, [B,3H] each
+// and with their biases, which become the activations; of s the third gate's is kept.
 void gru_forward(double* x, double* s, const double* h_before, double* h, Index lanes,
                  Index units) {
   for (Index b = 0; b < lanes; ++b) {

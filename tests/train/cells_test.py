@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Recurrent cells other than the LSTM, as a user has them: they learn, they resume bit for bit, their
-checkpoints say what they are, and no cell takes another's weights.
+"""Recurrent cells other than the LSTM, as a user has them: they learn, they resume bit for bit,
+their checkpoints say what they are, and no cell takes another's weights.
 
     python3 cells_test.py --program build/ptb_dist --mpirun mpirun... [unittest's arguments]
 """
@@ -8,8 +8,8 @@ checkpoints say what they are, and no cell takes another's weights.
 import program
 
 USAGE, BAD_DATA = 2, 65
-MODEL = ["--data", "synthetic", "--synthetic-tokens", "6000", "--synthetic-vocab", "30",
-         "--vocab-size", "30", "--hidden-size", "8", "--num-steps", "10", "--batch-size", "8",
+MODEL = ["--data", "synthetic", "--synthetic-tokens", "9000", "--synthetic-vocab", "30",
+         "--vocab-size", "30", "--hidden-size", "8", "--num-steps", "10", "--batch-size", "12",
          "--eval-lanes", "4", "--keep-prob", "0.8", "--learning-rate", "0.3", "--threads", "1"]
 CELLS = ("gru", "rnn")
 
@@ -33,10 +33,16 @@ class Cells(program.TestCase):
             with self.subTest(cell):
                 flags = ["--cell", cell, "--epochs", "2"]
                 self.train(f"{cell}-quiet", *flags)
+                self.train(f"{cell}-shared", *flags, "--threads", "2")  # of six lanes
+                for one, two in zip(self.perplexities(f"{cell}-quiet"),
+                                    self.perplexities(f"{cell}-shared")):
+                    self.assertAlmostEqual(one / two, 1, delta=1e-3)
                 first, second = self.perplexities(f"{cell}-quiet")
                 self.assertLess(second, first)
                 self.train(f"{cell}-parted", *flags, "--max-windows", "101")
-                self.train(f"{cell}-parted", *flags, "--resume", "auto")
+                self.assertIn("step-00000101", self.newest(f"{cell}-parted").name)
+                resumed = self.train(f"{cell}-parted", *flags, "--resume", "auto")
+                self.assertIn("Resumed exactly", resumed.out)
                 self.assertEqual(self.newest(f"{cell}-parted").read_bytes(),
                                  self.newest(f"{cell}-quiet").read_bytes())
 

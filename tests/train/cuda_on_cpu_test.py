@@ -288,7 +288,7 @@ class Budget(OnCpu):
         # Forward, softmax, recurrence, the layers, embedding, step.
         self.assertEqual(window["graph_launches"], 5 + LAYERS)
         self.assertEqual(window["drains"], 0)
-        self.assertEqual(window["uploads"], 2)  # the step's state, and what this rank wishes
+        self.assertEqual(window["uploads"], 2)  # the step's state, and what this rank requests
         self.assertEqual(window["kernels"], kernels_per_window(LAYERS, STEPS))
         self.assertEqual(window["products"], products_per_window(LAYERS, STEPS))
         self.assertEqual(window["product_flops"],

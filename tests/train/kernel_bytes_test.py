@@ -61,7 +61,7 @@ MINIMA_OF_BF16 = {
     "to_bf16": ("6*(8*L*H*H + H*V + 4*L*N*H + 4*L*(3*N - B)*H + 2*N*H + N*V)", "0"),
 }
 MINIMA_OF_TWO_LANE_GROUPS = {
-    # One's gradient in, the other's in and out; so for loss and wishes, in fp64.
+    # One's gradient in, the other's in and out; so for loss and requests, in fp64.
     "add_elements": ("12*(U*H + P) + 3*sectors(24)", "0"),
 }
 # Of other cells, in the place of the lstm's two.

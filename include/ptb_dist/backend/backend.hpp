@@ -27,7 +27,7 @@
 namespace ptb {
 
 // A recurrent cell (formulas: cell_math.hpp). lstm is the tutorial's BasicLSTMCell; gru is
-// torch.nn.GRU, whose reset gate acts behind the product; rnn is torch.nn.RNN with tanh.
+// torch.nn.GRU, whose reset gate multiplies h·Wh, not h; rnn is torch.nn.RNN with tanh.
 enum class CellKind { lstm, gru, rnn };
 inline constexpr std::array kCellKinds{CellKind::lstm, CellKind::gru, CellKind::rnn};
 
@@ -43,11 +43,23 @@ struct CellTraits {
 constexpr CellTraits traits_of(CellKind kind) {
   switch (kind) {
     case CellKind::lstm:
-      return {"lstm", "i j f o", 4, true, false};
+      return {.name = "lstm",
+              .gate_order = "i j f o",
+              .gates = 4,
+              .has_c = true,
+              .has_recurrent_share = false};
     case CellKind::gru:
-      return {"gru", "r z n", 3, false, true};
+      return {.name = "gru",
+              .gate_order = "r z n",
+              .gates = 3,
+              .has_c = false,
+              .has_recurrent_share = true};
     case CellKind::rnn:
-      return {"rnn", "h", 1, false, false};
+      return {.name = "rnn",
+              .gate_order = "h",
+              .gates = 1,
+              .has_c = false,
+              .has_recurrent_share = false};
   }
   throw std::logic_error("a cell of no known kind");
 }
@@ -126,11 +138,11 @@ struct EmbeddingBackward {
 struct StackActivations {
   Tensor input;               // [T,B,H] the bottom layer's input
   std::vector<Tensor> gates;  // L x [T,B,G·H] activations; the backward pass leaves d_z in them
-  // L x [T,B,G·H] of cells with a recurrent share, else empty. The forward pass leaves h·Wh and its
-  // bias of the last gate, the backward pass the gradients of all gates.
+  // L x [T,B,G·H] of a cell with a recurrent share, else each is empty. The forward pass leaves the
+  // last gate's h·Wh + b' in its columns, the backward pass d_s, the gradient of the whole share.
   std::vector<Tensor> shares;
   std::vector<Tensor> hidden;  // L x [T+1,B,H]
-  std::vector<Tensor> cell;    // L x [T+1,B,H] c, of cells that have it, else empty
+  std::vector<Tensor> cell;    // L x [T+1,B,H] c; each is empty if the cell has none
   // L x [T,B,H] dropped hidden: the next layer's input. Without dropout it may be the same memory
   // as entries 1 .. T of hidden.
   std::vector<Tensor> outputs;

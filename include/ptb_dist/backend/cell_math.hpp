@@ -107,8 +107,8 @@ PTB_HOST_DEVICE inline LstmUnitGradient<Real> lstm_backward(Real i, Real j, Real
   };
 }
 
-// One unit of torch.nn.GRU. In: the inputs' shares x of the gates r, z, n and the recurrent shares s
-// of them, each with its bias, and h of the step before.
+// One unit of torch.nn.GRU. In: the inputs' shares x of the gates r, z, n and the recurrent shares
+// s of them, each with its bias, and h of the step before.
 // Out: r = σ(xr + sr), z = σ(xz + sz), n = tanh(xn + r·sn); h′ = (1 - z)·n + z·h.
 template <class Real>
 struct GruUnit {

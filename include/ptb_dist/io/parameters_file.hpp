@@ -2,7 +2,8 @@
 //
 // Datasets: /parameters/embedding [V,H], /parameters/<cell>/<l>/kernel [2H,G·H] (rows: x then h;
 // columns: the cell's gates in their order), /parameters/<cell>/<l>/bias [G·H] and for a gru
-// recurrent_bias [G·H], /parameters/softmax/weight [H,V], /parameters/softmax/bias [V]; 32- or 64-bit IEEE floats of any byte order. h5py and h5ls read it.
+// recurrent_bias [G·H], /parameters/softmax/weight [H,V], /parameters/softmax/bias [V]; 32- or
+// 64-bit IEEE floats of any byte order. h5py and h5ls read it.
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
-// The windows of a split in device memory, and the one of them that is computed. All are copied there
-// once: so a step copies none from the host, and a captured segment begins the next one by itself.
+// The windows of a split in device memory, and the one of them that is computed. All are copied
+// there once: so a step copies none from the host, and a captured segment begins the next one by
+// itself.
 #pragma once
 
 #include <cstdint>
@@ -77,7 +78,7 @@ class Windows {
  public:
   enum class Use { training, evaluation };  // training needs the words of each window
 
-  // The lanes of the groups, in their order. Keeps a view of the split, which outlives it.
+  // The lanes of the groups, in their order. Copies what it needs of the split.
   Windows(Backend& backend, const Lanes& split, std::span<const LaneSlice> groups, Use use);
   Windows(const Windows&) = delete;
   Windows& operator=(const Windows&) = delete;

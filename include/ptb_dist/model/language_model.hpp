@@ -58,8 +58,8 @@ struct Segment {
   std::string name;  // "softmax", "recurrence", "layer 1", "embedding"
   SegmentKey key;
   std::function<void()> enqueue;
-  // The part of the gradient that is final behind this segment, so that its sum over the ranks may
-  // begin. Empty if none is.
+  // The part of the gradient that is final once this segment has run, so that its sum over the
+  // ranks may begin. Empty if none is.
   std::optional<GradientPart> completes;
 };
 
@@ -75,8 +75,8 @@ class LanguageModel {
 
   // Cross-entropy of the window that has begun (Windows::begin), summed over the batch's positions,
   // into `loss` ([1] f64). Leaves in the workspace what the backward pass needs, and in `state` the
-  // window's last h and c. The gradient is that of cross-entropy / global lanes. It is captured once
-  // for each batch, so a batch always comes with the same state, workspace and loss.
+  // window's last h and c. The gradient is that of cross-entropy / global lanes. It is captured
+  // once for each batch, so a batch always comes with the same state, workspace and loss.
   void forward(const Batch& batch, RecurrentState& state, Workspace& workspace, const Tensor& loss);
 
   // The backward pass of the window that `forward` has just run, in the order in which it is to
@@ -85,9 +85,9 @@ class LanguageModel {
                                          Gradients& gradients);
 
   // Cross-entropy of the window that has begun, without dropout or gradient: of each range of its
-  // positions, into an element of `losses` ([ranges] f64). The state moves on over the whole window.
-  // It is captured once for each batch and number of steps, so these always come with the same
-  // state, workspace, ranges and losses.
+  // positions, into an element of `losses` ([ranges] f64). The state moves on over the whole
+  // window. It is captured once for each batch and number of steps, so these always come with the
+  // same state, workspace, ranges and losses.
   void evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                 std::span<const PositionRange> ranges, const Tensor& losses);
 

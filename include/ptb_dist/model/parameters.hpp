@@ -1,7 +1,8 @@
 // One table of parameters drives initialise, all-reduce, clip, step, checkpoint and export.
 //
-// Values are one contiguous slab in this order: embedding, recurrent layers from the bottom (kernel,
-// bias, recurrent bias if the cell has one), softmax weight, softmax bias. What the backward pass finishes first lies at the end.
+// Values are one contiguous slab in this order: embedding, recurrent layers from the bottom
+// (kernel, bias, and recurrent bias if the cell has one), softmax weight, softmax bias. What the
+// backward pass finishes first lies at the end.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +41,7 @@ class ParameterTable {
 
   const std::vector<ParameterInfo>& entries() const { return entries_; }
   std::int64_t elements() const { return elements_; }
-  // Places in the table by role. Between them lies the dense part: all but the embedding.
+  // Places in the table by role. All but the embedding is the dense part.
   struct Layer {
     std::size_t kernel = 0;
     std::size_t bias = 0;
@@ -86,7 +87,8 @@ class Parameters {
   // Says that the values have changed: copies of the weights are out of date.
   void touch();
 
-  // Uniform in [-scale, scale] (biases of the recurrent layers 0), a pure function of the seed; touches.
+  // Uniform in [-scale, scale] (biases of the recurrent layers 0), a pure function of the seed;
+  // touches.
   void initialise(Backend& backend, double scale, std::uint64_t seed);
 
  private:

@@ -57,7 +57,7 @@ class LaneGroups {
  public:
   // `slices`: the lanes of each group, in the order in which they are computed. `size` is that of
   // each workspace but for its lanes, which are the group's; softmax_rows 0 means all positions.
-  // All arguments outlive it.
+  // backend and split outlive it.
   LaneGroups(Backend& backend, const ModelShape& shape, const Lanes& split,
              std::span<const LaneSlice> slices, const WorkspaceSize& size);
 
@@ -72,8 +72,8 @@ class LaneGroups {
  private:
   Backend& backend_;
   Windows windows_;
-  // By their number of lanes: a group has the same shapes wherever it runs, and only one is computed
-  // at a time.
+  // By their number of lanes: a group has the same shapes wherever it runs, and only one is
+  // computed at a time.
   std::map<int, Workspace> workspaces_;
   std::vector<LaneGroup> groups_;
 };

@@ -19,9 +19,8 @@ class Pace {
   // What has just passed was not training.
   void skip() { since_last_ = {}; }
 
-  int windows() const { return windows_; }
   double seconds() const { return seconds_; }
-  // Not finite before the first window is done.
+  // Both are not finite before the first window is done.
   double per_second(double of_a_window) const { return windows_ * of_a_window / seconds_; }
   double seconds_for(double windows) const { return windows * seconds_ / windows_; }
 

@@ -14,7 +14,7 @@
 
 namespace ptb {
 
-// What a step works with; all but the last three members outlive it.
+// What a step works with. What it refers to outlives the step.
 struct StepParts {
   Backend& backend;
   Communicator& communicator;
@@ -58,7 +58,7 @@ class Step {
   LanguageModel& model() { return model_; }
 
   // The pieces of run() for the first group, without sums over groups or ranks: for tools that
-  // measure each. They are of the window that has begun.
+  // measure each. They are of the window that has begun; the step outlives them.
   struct Phase {
     std::string name;
     std::function<void()> enqueue;

@@ -86,7 +86,6 @@ class Trainer {
   const Corpus& corpus_;
   Communicator& communicator_;
   Backend& backend_;
-  Parameters& parameters_;
   Report& report_;
   Checkpointer& checkpointer_;
   Faults& faults_;

@@ -18,7 +18,7 @@ struct Requests {
 class WindowSums {
  public:
   WindowSums() = default;
-  // Zeroed.
+  // Zeroed. losses >= 1
   WindowSums(Backend& backend, std::int64_t losses);
 
   // Of this rank. Enqueues.

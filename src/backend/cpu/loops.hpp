@@ -25,8 +25,8 @@ void lstm_forward(std::int64_t H, float forget_bias, const float* bias, float* z
 void lstm_backward(std::int64_t H, float* gates, const float* c_before, const float* c,
                    const float* d_h, float* d_c);
 
-// The same of a GRU. x [3H] (r z n) and s [3H], both without their biases, become the activations,
-// and the recurrent share with its bias; h [H] is written.
+// The same of a GRU. x [3H] (r z n) and s [3H] come without their biases. x becomes the
+// activations; of s the part of n gets its bias, the rest is left as it came. h [H] is written.
 void gru_forward(std::int64_t H, const float* bias, const float* recurrent_bias, float* x, float* s,
                  const float* h_before, float* h);
 // x and s become the gradients of both shares. d_h [H], the gradient of h, becomes that of h_before

@@ -14,8 +14,8 @@ namespace {
 constexpr std::int64_t kCellGrain = 5;
 
 struct LayerKernel {
-  MatrixView input;      // Wx [H,4H]
-  MatrixView recurrent;  // Wh [H,4H]
+  MatrixView input;      // Wx [H,G·H]
+  MatrixView recurrent;  // Wh [H,G·H]
 };
 
 // x comes first in the kernel's rows, then h.
@@ -85,8 +85,8 @@ void cell_forward(const Layer& layer, std::int64_t t, std::int64_t b) {
   }
 }
 
-// d_h and d_c [H] are the gradients of the step's h and c; d_c becomes that of the step before. What
-// does not pass through the product with the recurrent weights is left in d_h.
+// d_h and d_c [H] are the gradients of the step's h and c; d_c becomes that of the step before.
+// What does not pass through the product with the recurrent weights is left in d_h.
 void cell_backward(const Layer& layer, std::int64_t t, std::int64_t b, float* d_h, float* d_c) {
   const std::int64_t H = layer.hidden.shape()[2];
   float* z = address(layer.gates, t, b);

@@ -29,6 +29,7 @@ __device__ CellIndex cell_index(std::int64_t index, std::int64_t H, int gates) {
   return {index, index / H * gates * H + index % H, index % H};
 }
 
+// What a cell does not have is null.
 struct ForwardStep {
   float* gates;       // [B,G·H] pre-activations without the bias; activations
   float* share;       // [B,G·H] of a cell with a recurrent share, without its bias; with it

@@ -127,7 +127,8 @@ def all_mutants():
                  "if (threadIdx.y != 0 || column >= columns) return;",
                  "if (threadIdx.y != 0) return;"),
         *by_text("fresh memory is not zeroed", "cuda_backend.cpp", "set_zero(tensor);", ";"),
-        *by_text("what came from the window before is added", "stack.cu", "s.is_last ? d_h : d_h", "d_h"),
+        *by_text("what came from the window before is added", "stack.cu",
+                 "s.is_last ? d_h : d_h", "d_h"),
         # Not made: staging.cpp without cudaStreamSynchronize. No window downloads by it; the tests of
         # operations read all that they compare that way.
         *by_text("a result is read before it is there", "cuda_backend.cpp",
@@ -241,7 +242,8 @@ class Court:
             self.expected[mutant.cell] = curve(self.original, self.scratch, *self.flags, "--cell",
                                                mutant.cell, "--backend", "cpu")
         worst = max(program.relative_difference(a, b)
-                    for pair in zip(found, self.expected[mutant.cell], strict=True) for a, b in zip(*pair))
+                    for pair in zip(found, self.expected[mutant.cell], strict=True)
+                    for a, b in zip(*pair))
         if not worst <= BOUNDS[mutant.precision]:
             return f"seed {seed}: the curve differs by {worst:.1e}"
         return None
