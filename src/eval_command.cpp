@@ -29,8 +29,7 @@ Config combined(const CheckpointFile& file, const ResolvedConfig& given) {
            .why = fmt::format("the checkpoint has {}", toml_value(file.info().config, key)),
            .remedy = "omit it: a model is evaluated as it was trained"});
     }
-    std::visit([&](const auto& member) { config.*member = file.info().config.*member; },
-               key.member);
+    copy_value(file.info().config, key, config);
   }
   if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
   return config;

@@ -185,9 +185,13 @@ Config mathematical(const Config& config) {
   Config result;
   for (const Key& key : kSchema) {
     if (!key.is_mathematical) continue;
-    std::visit([&](const auto& member) { result.*member = config.*member; }, key.member);
+    copy_value(config, key, result);
   }
   return result;
+}
+
+void copy_value(const Config& from, const Key& key, Config& to) {
+  std::visit([&](const auto& member) { to.*member = from.*member; }, key.member);
 }
 
 Key::Value value_of(const Config& config, const Key& key) {

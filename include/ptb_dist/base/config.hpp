@@ -93,12 +93,13 @@ struct Key {
 const std::vector<Key>& config_schema();
 
 // use(member), with the key's member of `config`: a double, an integer or a text. All code that
-// treats the three alike goes through here.
+// treats the three alike goes through here or copy_value.
 template <class AnyConfig, class Use>
 decltype(auto) with_value(AnyConfig& config, const Key& key, const Use& use) {
   return std::visit([&](const auto& member) -> decltype(auto) { return use(config.*member); },
                     key.member);
 }
+void copy_value(const Config& from, const Key& key, Config& to);
 Key::Value value_of(const Config& config, const Key& key);
 // Why a value of the key's type cannot be the key's ("out of range"); empty if it can.
 std::string why_not_allowed(const Key& key, const Key::Value& value);
