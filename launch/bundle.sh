@@ -9,15 +9,16 @@
 #   launch/bundle.sh                  of build/, which it builds, into build/
 #   launch/bundle.sh --build DIR      of a build that is there, as it is, into DIR
 #   launch/bundle.sh --output FILE    FILE is a .tar.gz
-#   launch/bundle.sh --cuda           with CUDA's libraries and NCCL's (645 MB); otherwise the node has
-#                                     them, where its loader looks or by pip
+#   launch/bundle.sh --cuda           with CUDA's libraries and NCCL's (645 MB); otherwise the node
+#                                     has them, where its loader looks or by pip
 #   launch/bundle.sh --tests          with the GPU suite and gpu.sh, for nodes with python3
 #
 # Left out, and expected on the node: the C library, as new as what was built against (ABOUT.txt has
 # the number), /bin/sh, the kernel's GPU driver; ssh or Slurm where there are several nodes.
 # Left out, and not used: Open MPI's plug-ins for fast networks (UCX, libfabric, verbs, PSM), whose
 # libraries belong to a node's drivers; between nodes the bundle speaks TCP. To use a fast network,
-# build against the site's own Open MPI (README.md beside this). OpenSHMEM's plug-ins, hwloc's for displays.
+# build against the site's own Open MPI (README.md beside this). OpenSHMEM's plug-ins, hwloc's for
+# displays.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh

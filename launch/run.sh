@@ -18,8 +18,8 @@
 # Ends with 0 when the run is done, and with the code of the last attempt where a restart would not
 # help: 2, 65, 69, 74, 76 (../README.md, "Stop and restart"), too many restarts, or one of its own
 # signals. USR1 saves and starts again. INT (Ctrl-C), TERM, HUP, USR2 and XCPU save and end, with
-# 75; a second one ends at once, with 130, and the run goes on from its last checkpoint another time.
-# Under nohup it outlives its terminal.
+# 75; a second one ends at once, with 130, and the run goes on from its last checkpoint another
+# time. Under nohup it outlives its terminal.
 # --fresh and --inject are for the first attempt alone.
 
 set -euo pipefail

@@ -120,8 +120,8 @@ const std::vector<Key> kSchema = {
      .unit = "windows", .meaning = "from one checkpoint to the next, besides that of every epoch; "
                                    "0: not by their number", .low = 0, .high = kMaxTokens},
     {.name = "keep_checkpoints", .group = "Output", .member = &Config::keep_checkpoints,
-     .unit = "files", .meaning = "how many of the newest checkpoints stay, besides the best; 0: none "
-                                 "is written, and the run cannot go on", .low = 0,
+     .unit = "files", .meaning = "how many of the newest checkpoints stay, besides the best; 0: "
+                                 "none is written, and the run cannot go on", .low = 0,
      .high = kMaxTokens},
 };
 // clang-format on

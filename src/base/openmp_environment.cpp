@@ -22,7 +22,7 @@ constexpr std::array<std::string_view, 17> kHidden = {
     "KMP_DYNAMIC_MODE", "KMP_LIBRARY", "KMP_MAX_THREADS", "KMP_STACKSIZE"};
 // The user's own choice of how threads wait.
 constexpr std::array<std::string_view, 2> kWaiting = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"};
-// Nothing reads these before main, and most environments have one of them.
+// No library of the program reads these before main, and most environments have one of them.
 constexpr std::array<std::string_view, 8> kLent = {
     "_=", "OLDPWD=", "PWD=", "SHLVL=", "HOME=", "PATH=", "USER=", "TERM="};
 

@@ -50,9 +50,9 @@ void set_limit(decltype(RLIMIT_AS) what, rlim_t soft, rlim_t hard) {
   ::setrlimit(what, &limit);
 }
 
-// A handler that MPI or a debugger has installed would print a page, or keep the child alive. A stop
-// signal that is sent to all processes of a job is for the parent: if it ended the child, a good file
-// would be taken for a bad one.
+// A handler that MPI or a debugger has installed would print a page, or keep the child alive. A
+// stop signal that is sent to all processes of a job is for the parent: if it ended the child, a
+// good file would be taken for a bad one.
 void confine(GuardLimits limits) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // no child holds the lock of a run that has been killed
   for (const int number : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP}) {

@@ -168,8 +168,8 @@ std::string crowding(const HostCpus& host, const std::vector<int>& threads,
         ranks == 1 ? fmt::format("a rank has {} threads on", wanted)
                    : fmt::format("{} ranks with {} threads together share", ranks, wanted);
     return fmt::format(
-        "{} {} core{}: this is slower than one thread per core, often several times; {}", who, place.size(),
-        place.size() == 1 ? "" : "s",
+        "{} {} core{}: this is slower than one thread per core, often several times; {}", who,
+        place.size(), place.size() == 1 ? "" : "s",
         is_bound ? "the launcher or the system bound them there: see mpirun's --bind-to none and "
                    "--map-by slot:pe=N"
                  : "start fewer ranks, or give fewer --threads");

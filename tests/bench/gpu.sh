@@ -18,9 +18,10 @@
 #   --minutes N      the time it may take (8.5)
 #
 # DIR gets six files, of 16 MB at most: rows.jsonl, tables.md (with the card, its clocks and power),
-# log.txt, suite.txt, metrics.zip and kernels.zip. Calls without --out print the tables, and add their rows to --json FILE
-# (gpu_<command>.jsonl). Rows are written as soon as they are measured, so that what is stopped or
-# killed keeps them. Exit status of a call with --out: 0, or 1 where a note says what is missing.
+# log.txt, suite.txt, metrics.zip and kernels.zip. Calls without --out print the tables, and add
+# their rows to --json FILE (gpu_<command>.jsonl). Rows are written as soon as they are measured, so
+# that what is stopped or killed keeps them. Exit status of a call with --out: 0, or 1 where a note
+# says what is missing.
 # All options: tests/bench/gpu.sh COMMAND --help. Needs python3; PyTorch's columns need torch and
 # numpy, the list of kernels ncu, the checks compute-sanitizer.
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Is ptb_dist the same mathematics as PyTorch? One parameter file, two programs, equal losses.
 
-The model of src/README.md, "Numerics", is written here once more, in PyTorch and in double, with the LSTM
-cell by hand. Both programs start from one HDF5 file of parameters that this script writes, and see
-the same lanes and windows; the loss and the gradient norm of every window must agree to 1e-5,
-and to 1e-9 for the trainer in double, ptb_dist_reference, where it is built beside the program.
+The model of src/README.md, "Numerics", is written here once more, in PyTorch and in double, with
+the LSTM cell by hand. Both programs start from one HDF5 file of parameters that this script
+writes, and see the same lanes and windows; the loss and the gradient norm of every window must
+agree to 1e-5, and to 1e-9 for the trainer in double, ptb_dist_reference, where it is built beside
+the program.
 
     small     keep_prob 1: 10 windows at learning rate 1, 50 windows at learning rate 0.1
     dropout   small with T = 35 and keep_prob 0.5: 10 windows, the masks of ptb_dist itself,

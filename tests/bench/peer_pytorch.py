@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How fast PyTorch trains the same language models on a CPU: the figure to beat.
 
-Model and mathematics are those of ptb_dist (src/README.md, "Numerics"), written as a PyTorch user would for
-speed: nn.Embedding, nn.LSTM (on oneDNN), nn.Linear, cross-entropy summed over time and averaged
-over lanes, clip_grad_norm_, plain SGD. Each variant runs in a process of its own:
+Model and mathematics are those of ptb_dist (src/README.md, "Numerics"), written as a PyTorch user
+would for speed: nn.Embedding, nn.LSTM (on oneDNN), nn.Linear, cross-entropy summed over time and
+averaged over lanes, clip_grad_norm_, plain SGD. Each variant runs in a process of its own:
 
     threads1     one process, one thread
     threads2     one process, two threads

@@ -15,7 +15,8 @@ namespace {
 
 const std::string kFolder = PTB_DIST_OLD_CHECKPOINTS;
 
-// Names, shapes and values of all tensors whose name begins so, in the order in which they are told.
+// Names, shapes and values of all tensors whose name begins so, in the order in which they are
+// told.
 std::string digest_of_tensors(const CheckpointFile& file, const std::string& beginning) {
   std::string names;
   std::vector<double> values;

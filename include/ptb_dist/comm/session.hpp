@@ -83,8 +83,9 @@ class Session {
   void on_every_rank(const std::function<void()>& work);
 
   // Sum over ranks, in place, the same bits on every rank, in an order fixed by `order`, size() and
-  // the number of elements. f32 or f64. Begin only enqueues; the memory is MPI's until wait returns.
-  // All ranks begin in the same order; each may wait in its own. Null is a sum that is over.
+  // the number of elements. f32 or f64. Begin only enqueues; the memory is MPI's until wait
+  // returns. All ranks begin in the same order; each may wait in its own. Null is a sum that is
+  // over.
   using Request = std::shared_ptr<void>;
   Request begin_all_reduce(void* data, std::int64_t elements, ElementType type,
                            SumOrder order = SumOrder::fastest);

@@ -33,8 +33,8 @@ struct Window {
   std::vector<std::int32_t> targets;  // [T,B] inputs of the next step
 };
 
-// Where words stand in a window's inputs: word u at positions[row_begin[u] .. row_begin[u+1]), which
-// are t·B + b, ascending, possibly none.
+// Where words stand in a window's inputs: word u at positions[row_begin[u] .. row_begin[u+1]),
+// which are t·B + b, ascending, possibly none.
 struct WordPositions {
   std::vector<std::int32_t> row_begin;  // [U+1]
   std::vector<std::int32_t> positions;  // [T·B]

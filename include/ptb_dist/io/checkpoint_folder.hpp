@@ -43,10 +43,10 @@ class CheckpointFolder {
   void write(const std::filesystem::path& file, std::span<const std::byte> bytes) const;
   // Removes all but the newest `keep`, the oldest first. Error 74.
   void prune(int keep) const;
-  // Moves those that list() has before (newer than) `chosen` into set-aside/, where no name is taken
-  // twice: the run goes on from `chosen` along another path. All of them if `chosen` is not of the
-  // list: they are another path's. `best` goes too if `best_is_newer`. Returns their old paths, the
-  // newest first. Error 74.
+  // Moves those that list() has before (newer than) `chosen` into set-aside/, where no name is
+  // taken twice: the run goes on from `chosen` along another path. All of them if `chosen` is not
+  // of the list: they are another path's. `best` goes too if `best_is_newer`. Returns their old
+  // paths, the newest first. Error 74.
   std::vector<std::filesystem::path> set_aside(const std::filesystem::path& chosen,
                                                bool best_is_newer) const;
 

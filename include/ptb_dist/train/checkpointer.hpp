@@ -35,8 +35,8 @@ class Checkpointer {
   // Nothing is saved before begin(). All arguments outlive the checkpointer.
   Checkpointer(Session& session, Backend& backend, const Parameters& parameters, Report& report,
                Faults& faults);
-  // Waits for a save under way; what it threw is lost. Ends the job with 74 if the disk takes longer
-  // than the session's deadline.
+  // Waits for a save under way; what it threw is lost. Ends the job with 74 if the disk takes
+  // longer than the session's deadline.
   ~Checkpointer();
   Checkpointer(const Checkpointer&) = delete;
   Checkpointer& operator=(const Checkpointer&) = delete;
@@ -50,8 +50,8 @@ class Checkpointer {
   bool poll();
 
   // Saves the run as it is between two windows, with the state of this rank's groups. The file is
-  // also best.h5 if `is_best`. Waits for the save before, and throws what that threw; error 74 if the
-  // disk does not take it within the session's deadline. Collective.
+  // also best.h5 if `is_best`. Waits for the save before, and throws what that threw; error 74 if
+  // the disk does not take it within the session's deadline. Collective.
   void save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best);
   // Waits until what was saved last is on the disk. Collective.
   void finish();

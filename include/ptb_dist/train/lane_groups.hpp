@@ -12,7 +12,7 @@
 //
 //   group                 0   1   2   3   4   5   6   7
 //   slab                  0   1   1   2   1   2   2   3
-//   additions after it    0   1   0   2   0   1   0   3      slab s - 1 += slab s, s - 2 += s - 1, ...
+//   additions after it    0   1   0   2   0   1   0   3    slab s-1 += slab s, s-2 += s-1, ...
 #pragma once
 
 #include <functional>

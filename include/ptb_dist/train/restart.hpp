@@ -53,8 +53,8 @@ void check_resume_is_there(Session& session, const CommandLine& line);
 std::optional<Restart> find_restart(Session& session, const CommandLine& line,
                                     const RunIdentity& run);
 
-// AgreedError 2 if the place lies beyond the run's epochs, 65 if its numbers contradict each other or
-// the windows of an epoch; if the text is another one on request, they may.
+// AgreedError 2 if the place lies beyond the run's epochs, 65 if its numbers contradict each other
+// or the windows of an epoch; if the text is another one on request, they may.
 void check_place(const Progress& progress, const Plan& plan, bool is_other_text);
 
 // Error 65 if these words, of the corpus that messages call `source`, are not the checkpoint's.

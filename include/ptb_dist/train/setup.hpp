@@ -26,8 +26,9 @@ struct CorpusPlace {
   bool is_from_environment = false;
 };
 CorpusPlace corpus_place(const Config& config);
-// What becomes of a corpus with more words than vocab_size: it is refused, or kept, so that its words
-// can be compared with those of a checkpoint first. That gives a better message than their number.
+// What becomes of a corpus with more words than vocab_size: it is refused, or kept, so that its
+// words can be compared with those of a checkpoint first. That gives a better message than their
+// number.
 enum class ExcessWords { refuse, keep };
 // The corpus of rank 0, which alone decides on `excess`. The others have its tokens, and neither
 // words nor source. Error 2 (synthetic) or 65 for more words than vocab_size.
@@ -41,8 +42,8 @@ void check_words_fit(const Corpus& corpus, const Config& config);
 // or the working folder said is spelt out, and its own folder is not in it. Of this rank alone.
 ResolvedConfig repeatable(const ResolvedConfig& config);
 
-// From config.init_from, which rank 0 reads, else random by config.seed. A checkpoint must be of the
-// corpus' vocabulary (65) and of the same forget_bias (2).
+// From config.init_from, which rank 0 reads, else random by config.seed. A checkpoint must be of
+// the corpus' vocabulary (65) and of the same forget_bias (2).
 void set_initial_parameters(Session& session, const Config& config, const Corpus& corpus,
                             Backend& backend, Parameters& parameters);
 

@@ -41,8 +41,8 @@ class Trainer {
  public:
   explicit Trainer(const TrainerParts& parts);
 
-  // Goes on from a checkpoint that fits (restart.hpp): its parameters are loaded already, `state` is
-  // of all global lanes and of the backend's Real.
+  // Goes on from a checkpoint that fits (restart.hpp): its parameters are loaded already, `state`
+  // is of all global lanes and of the backend's Real.
   void go_on(const Progress& progress, const HostState& state);
 
   enum class End {

@@ -15,8 +15,8 @@ namespace ptb::cuda {
 void check(cudaError_t status, std::source_location where = std::source_location::current());
 void check(cublasStatus_t status, std::source_location where = std::source_location::current());
 
-// The same for a process' first calls, which find out whether there is a GPU to use: nothing has run
-// yet that could have failed, so it is 69 whatever the status.
+// The same for a process' first calls, which find out whether there is a GPU to use: nothing has
+// run yet that could have failed, so it is 69 whatever the status.
 void check_machine(cudaError_t status,
                    std::source_location where = std::source_location::current());
 

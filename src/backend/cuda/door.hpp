@@ -19,9 +19,9 @@ CudaLook look_for_cuda();
 // How streams overlap the work of a window: what measurements vary, no setting of the program. In
 // other pieces products have other shapes, and so may round otherwise; queues change no bit.
 struct Overlap {
-  // Steps that one layer of the stack passes on to the next at a time, >= 1. With shorter pieces the
-  // next layer begins sooner; with longer ones the products between layers read the weights less
-  // often. Windows of 20 and 35 steps have 4 and 7; from T on, layers run one after the other.
+  // Steps that one layer of the stack passes on to the next at a time, >= 1. With shorter pieces
+  // the next layer begins sooner; with longer ones the products between layers read the weights
+  // less often. Windows of 20 and 35 steps have 4 and 7; from T on, layers run one after the other.
   int piece = 5;
   // Streams, >= 1. Three: two layers, or two products and a sum.
   int queues = 3;

@@ -104,8 +104,8 @@ struct BackwardStep {
   const float* h_before;      // [B,H]
   const float* d_out;         // [B,H] of the layer's output, before its dropout
   const std::uint8_t* masks;  // [B,H] or null
-  // [B,H] what the next step gives back, not read at the window's last step, where there is none. Of
-  // a cell with a recurrent share it becomes what reaches h_before beside the product.
+  // [B,H] what the next step gives back, not read at the window's last step, where there is none.
+  // Of a cell with a recurrent share it becomes what reaches h_before beside the product.
   float* d_h;
   float* d_c;
   bool is_last;
@@ -362,7 +362,8 @@ void CudaBackend::stack_backward(const StackBackward& op) {
       if (l > 0) multiply_input(l, piece);
     }
   }
-  // Nobody waits for a part of it. No join: the lowest layer, on the first queue, has waited for all.
+  // Nobody waits for a part of it. No join: the lowest layer, on the first queue, has waited for
+  // all.
   multiply_input(0, {0, T});
 }
 
