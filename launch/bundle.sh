@@ -174,7 +174,7 @@ if ((with_tests)); then
     fail 69 "--tests: the build in $build has none; configure it with -DPTB_DIST_TESTS=ON"
   suite_programs=(ptb_dist_gpu_phases)
   [[ $versions == *'CUDA: built without'* ]] || suite_programs+=(ptb_dist_gpu_floors)
-  suite_files=("$source"/tests/support/gpu_{suite,machine,process}.py
+  suite_files=("$source"/tests/gpu/gpu_{suite,machine,process}.py
     "$source"/tests/bench/{gpu.sh,*.py})
   while read -r word; do
     case $word in
@@ -352,14 +352,14 @@ if ((with_tests)); then
 # Runs the tests that need a GPU; needs python3. bin/gpu_suite.sh --help
 
 export PYTHONDONTWRITEBYTECODE=1
-exec python3 "$bundle/tests/support/gpu_suite.py" "$@"
+exec python3 "$bundle/tests/gpu/gpu_suite.py" "$@"
 END
   for file in "${suite_files[@]}"; do
     place=$bundle/${file#"$source/"}
     mkdir -p "${place%/*}"
     cp "$file" "$place"
   done
-  echo "$suite" >"$bundle/tests/support/gpu_suite.json"
+  echo "$suite" >"$bundle/tests/gpu/gpu_suite.json"
 fi
 install /dev/stdin "$runtime/no_ssh" <<'END'
 #!/bin/sh

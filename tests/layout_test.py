@@ -24,10 +24,8 @@ ARROWS = {
     "train": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/"),
     "": ("",),  # program and main, the wiring
 }
-# A private header, of src/, is for its own folder; but a GPU's sums need its stream and event, and
-# the one header that knows that a host compiler may read a kernel has the tests' words for it.
-SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp"),
-                  ("src/backend/cuda/launch.hpp", "support/cuda_on_cpu/device.hpp")}
+# A private header, of src/, is for its own folder; but a GPU's sums need its stream and event.
+SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp")}
 # Each included by one file at most, which is in that folder.
 ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/",
             "toml++/toml.h": "src/base/", "CLI/CLI.hpp": "src/base/",

@@ -344,7 +344,7 @@ BOOST_AUTO_TEST_CASE(embedding_backward) {
 
 // Every cell. Products, pieces and streams, and so schedules, are those of the lstm, which is
 // checked at every size. How threads share the lanes of a gru or rnn is seen by
-// train/cells_test.py.
+// program/cells_test.py.
 void check_cells(
     const std::function<std::vector<Output>(Side&, const Sizes&, double, CellKind)>& operation) {
   for (const CellKind cell : kCellKinds) {

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "gpu"))
 
 import gpu_machine
 import gpu_process

@@ -22,7 +22,7 @@ import zipfile
 from unittest import mock
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "train"), str(HERE.parent / "support")]
+sys.path[:0] = [str(HERE.parent / "program"), str(HERE.parent / "gpu")]
 import gpu_process  # noqa: E402
 import gpu_session  # noqa: E402
 import program  # noqa: E402
@@ -499,7 +499,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 class Guards(unittest.TestCase):
     def test_one_that_is_stuck_is_ended(self):
         ended = subprocess.run([sys.executable, "-c", STUCK], text=True, capture_output=True,
-                               timeout=60, cwd=HERE.parent / "support")
+                               timeout=60, cwd=HERE.parent / "gpu")
         self.assertEqual(ended.returncode, 1)
         self.assertEqual(ended.stderr, "error: stopped, since its time was up and it was stuck\n")
         self.assertFalse(pathlib.Path("/proc", ended.stdout.strip()).exists())
@@ -540,7 +540,7 @@ class Tools(Gpu):
     def test_what_the_toolkit_checks_is_a_training(self):
         self.script("compute-sanitizer", SANITIZER)
         ended = program.run(["memcheck", str(self.program)],
-                            HERE.parent / "support/compute_sanitizer.sh", cwd=self.scratch,
+                            HERE.parent / "gpu/compute_sanitizer.sh", cwd=self.scratch,
                             changes=dict(PATH=f"{self.scratch}:{program.environment()['PATH']}",
                                          PTB_DIST_TEST_QUICK="1"))
         self.assertEqual(ended.status, 0, ended.out + ended.err)

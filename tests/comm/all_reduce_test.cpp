@@ -16,7 +16,7 @@
 
 #include "ptb_dist/comm/communicator.hpp"
 #include "support/reference_backend.hpp"
-#include "world.hpp"
+#include "support/world.hpp"
 
 namespace ptb {
 namespace {

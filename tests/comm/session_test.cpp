@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "world.hpp"
+#include "support/world.hpp"
 
 namespace ptb {
 namespace {

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "train"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "program"))
 import program  # noqa: E402
 import resume_test  # noqa: E402
 from program import checkpoints  # noqa: E402

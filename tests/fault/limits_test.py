@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "train"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "program"))
 import program  # noqa: E402
 
 MISSING = 69

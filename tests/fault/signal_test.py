@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "train"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "program"))
 import program  # noqa: E402
 from program import SMALL_MODEL, checkpoints, wait_for_fault  # noqa: E402
 

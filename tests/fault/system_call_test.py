@@ -27,7 +27,7 @@ from disturbed_save import (all_faults, calls_in, calls_of_save, fail, inject, k
                             under_strace)
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "train"), str(TESTS / "support")]
+sys.path[:0] = [str(TESTS / "program"), str(TESTS / "support")]
 import program  # noqa: E402
 import resume_test  # noqa: E402
 import rights  # noqa: E402

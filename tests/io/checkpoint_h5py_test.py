@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(SOURCE / "tests/train"), str(SOURCE / "tests/support")]
+sys.path[:0] = [str(SOURCE / "tests/program"), str(SOURCE / "tests/support")]
 import program  # noqa: E402
 from forged_checkpoint import sealed  # noqa: E402
 

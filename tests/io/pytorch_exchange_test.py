@@ -17,7 +17,7 @@ import types
 import numpy as np
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(SOURCE / "tests/train"))
+sys.path.insert(0, str(SOURCE / "tests/program"))
 import program  # noqa: E402
 
 H, L, FORGET_BIAS = 6, 2, 0.5

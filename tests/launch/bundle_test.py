@@ -323,7 +323,7 @@ class OnAnEmulatedGpu(unittest.TestCase):
         cls.site = {"PATH": f"{folder}/site:{os.environ['PATH']}",
                     "BOOST_TEST_RUN_FILTERS": "operations/add"}
         # One of the operations, of the trainer's curves, and of what ranks do, is enough here.
-        listed = cls.bundle / "tests/support/gpu_suite.json"
+        listed = cls.bundle / "tests/gpu/gpu_suite.json"
         tests = json.loads(listed.read_text())
         for test in tests["tests"]:
             if test["name"] == "gpu_ranks":

@@ -24,7 +24,7 @@ import sys
 import unittest
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(SOURCE / "tests/train")]
+sys.path[:0] = [str(SOURCE / "tests/program")]
 import program  # noqa: E402
 
 PINNED = pathlib.Path(__file__).parent / "pinned.json"

@@ -8,7 +8,7 @@
 #include "io/memory_backend.hpp"
 #include "ptb_dist/train/trainer.hpp"
 #include "support/reference_backend.hpp"
-#include "train/world.hpp"
+#include "support/world.hpp"
 
 namespace ptb {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "io/scratch.hpp"
 #include "ptb_dist/train/header.hpp"
-#include "train/world.hpp"
+#include "support/world.hpp"
 
 namespace fs = std::filesystem;
 using namespace ptb;

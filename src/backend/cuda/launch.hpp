@@ -5,6 +5,8 @@
 // vocabulary what both compilers have: thread and block indices, __syncthreads, __shfl_xor_sync.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -12,16 +14,12 @@
 
 #include "backend/cuda/check.hpp"
 
-#ifdef __CUDACC__
-#include <cuda_runtime.h>
+// A host compiler has its own of these two from a header that it reads first (tests/cuda_on_cpu).
+#ifndef PTB_SHARED
 // An array of `count` in shared memory.
 #define PTB_SHARED(type, name, count) __shared__ type name[count]
+// Tells an emulation how to call a kernel.
 #define PTB_INTRODUCE(kernel, where)
-#else
-#include "support/cuda_on_cpu/device.hpp"  // tests only: the backend without a GPU
-#define PTB_SHARED(type, name, count) \
-  type* const name = ::ptb::cuda_on_cpu::shared_array<type, count, __COUNTER__>()
-#define PTB_INTRODUCE(kernel, where) ::ptb::cuda_on_cpu::introduce(kernel, where)
 #endif
 
 namespace ptb::cuda {

@@ -1,4 +1,4 @@
-#include "support/cuda_on_cpu/memory.hpp"
+#include "cuda_on_cpu/memory.hpp"
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -9,9 +9,9 @@
 #include <cstring>
 #include <map>
 
-#include "support/cuda_on_cpu/race.hpp"
-#include "support/cuda_on_cpu/sanitizer.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/race.hpp"
+#include "cuda_on_cpu/sanitizer.hpp"
+#include "cuda_on_cpu/settings.hpp"
 
 namespace ptb::cuda_on_cpu {
 namespace {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The whole trainer on the CUDA backend, without a GPU (tests/support/cuda_on_cpu).
+"""The whole trainer on the CUDA backend, without a GPU (tests/cuda_on_cpu).
 
-    python3 cuda_on_cpu_test.py --program build/ptb_dist_cuda_on_cpu [unittest's arguments]
+    python3 cuda_trainer_test.py --program build/ptb_dist_cuda_on_cpu [unittest's arguments]
 
 The program has the CPU backend too, which its curves are compared with. On a GPU (the test
 gpu_trainer) it is ptb_dist_graphs_or_not, and Curves alone. PTB_DIST_TEST_QUICK=1: one run of each

@@ -1,4 +1,4 @@
-#include "support/cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/settings.hpp"
 
 #include <unistd.h>
 

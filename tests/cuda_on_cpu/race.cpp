@@ -7,7 +7,7 @@
 //   - of different operations of streams, if the clock of the later one has seen the earlier one;
 //   - of one kernel, if they are of one thread, or of one block with a barrier between them.
 // Copies and products come through note_access. Memory is not initialised until it is written.
-#include "support/cuda_on_cpu/race.hpp"
+#include "cuda_on_cpu/race.hpp"
 
 #include <sys/mman.h>
 
@@ -17,11 +17,11 @@
 #include <cstring>
 #include <string>
 
-#include "support/cuda_on_cpu/blocks.hpp"
-#include "support/cuda_on_cpu/memory.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
-#include "support/cuda_on_cpu/streams.hpp"
-#include "support/cuda_on_cpu/traffic.hpp"
+#include "cuda_on_cpu/blocks.hpp"
+#include "cuda_on_cpu/memory.hpp"
+#include "cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/streams.hpp"
+#include "cuda_on_cpu/traffic.hpp"
 
 namespace ptb::cuda_on_cpu {
 namespace {

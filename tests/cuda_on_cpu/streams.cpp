@@ -1,12 +1,12 @@
-#include "support/cuda_on_cpu/streams.hpp"
+#include "cuda_on_cpu/streams.hpp"
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
-#include "support/cuda_on_cpu/memory.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/memory.hpp"
+#include "cuda_on_cpu/settings.hpp"
 
 namespace ptb::cuda_on_cpu {
 namespace {

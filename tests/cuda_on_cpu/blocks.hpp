@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "support/cuda_on_cpu/device.hpp"
+#include "cuda_on_cpu/device.hpp"
 
 namespace ptb::cuda_on_cpu {
 

@@ -1,15 +1,15 @@
 // The CUDA runtime's functions for devices, memory, copies and launches, under the prototypes of the
 // toolkit's own header. A function that is not here is a link error.
-#include "support/cuda_on_cpu/runtime.hpp"
+#include "cuda_on_cpu/runtime.hpp"
 
 #include <algorithm>
 #include <cstring>
 
-#include "support/cuda_on_cpu/blocks.hpp"
-#include "support/cuda_on_cpu/memory.hpp"
-#include "support/cuda_on_cpu/race.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
-#include "support/cuda_on_cpu/streams.hpp"
+#include "cuda_on_cpu/blocks.hpp"
+#include "cuda_on_cpu/memory.hpp"
+#include "cuda_on_cpu/race.hpp"
+#include "cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/streams.hpp"
 
 namespace ptb::cuda_on_cpu {
 namespace {

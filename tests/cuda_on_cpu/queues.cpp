@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <map>
 
-#include "support/cuda_on_cpu/runtime.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
-#include "support/cuda_on_cpu/streams.hpp"
+#include "cuda_on_cpu/runtime.hpp"
+#include "cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/streams.hpp"
 
 using namespace ptb::cuda_on_cpu;
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "support/cuda_on_cpu/control.hpp"
+#include "cuda_on_cpu/control.hpp"
 
 namespace ptb::cuda_on_cpu {
 

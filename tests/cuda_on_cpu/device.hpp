@@ -1,5 +1,6 @@
 // Lets the host compiler read a .cu file: the device's vocabulary, as far as the backend speaks it.
-// A word that is missing here does not compile. Included by src/backend/cuda/launch.hpp alone.
+// A word that is missing here does not compile. The compiler reads it before each .cu file (-include
+// in CMakeLists.txt), so no file of the product names it.
 #pragma once
 
 #ifdef __CUDACC__
@@ -22,6 +23,10 @@
 #undef __shared__
 #define __shared__ take_shared_arrays_from_PTB_SHARED
 #define __launch_bounds__(...)
+// Those of src/backend/cuda/launch.hpp.
+#define PTB_SHARED(type, name, count) \
+  type* const name = ::ptb::cuda_on_cpu::shared_array<type, count, __COUNTER__>()
+#define PTB_INTRODUCE(kernel, where) ::ptb::cuda_on_cpu::introduce(kernel, where)
 
 namespace ptb::cuda_on_cpu {
 

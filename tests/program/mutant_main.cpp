@@ -177,18 +177,21 @@ std::unique_ptr<Communicator> make_mutant_communicator(const std::string& name, 
 
 }  // namespace
 
-// The linker's --wrap (tests/CMakeLists.txt) sends the program's calls of groups_of_rank to the
-// second of these, and calls of the first to the program's own.
-std::vector<LaneSlice> real_groups(int lanes, int groups, int rank,
-                                   int ranks) asm("__real__ZN3ptb14groups_of_rankEiiii");
-std::vector<LaneSlice> wrong_groups(int lanes, int groups, int rank,
-                                    int ranks) asm("__wrap__ZN3ptb14groups_of_rankEiiii");
-
-std::vector<LaneSlice> wrong_groups(int lanes, int groups, int rank, int ranks) {
-  if (chosen_defect() != Defect::groups_per_rank) return real_groups(lanes, groups, rank, ranks);
-  const LaneSlice mine = deal_lanes(lanes, rank, ranks);
-  std::vector<LaneSlice> slices = real_groups(mine.count, groups / ranks, 0, 1);
-  for (LaneSlice& slice : slices) slice = {mine.first + slice.first, slice.count, lanes};
+// In place of the program's own (train/lane_groups.hpp): the linker takes the first that it meets.
+std::vector<LaneSlice> groups_of_rank(int lanes, int groups, int rank, int ranks) {
+  const bool is_wrong = chosen_defect() == Defect::groups_per_rank;
+  const LaneSlice mine = deal_lanes(is_wrong ? lanes : groups, rank, ranks);
+  std::vector<LaneSlice> slices;
+  if (is_wrong) {
+    for (int group = 0; group < groups / ranks; ++group) {
+      const LaneSlice slice = deal_lanes(mine.count, group, groups / ranks);
+      slices.push_back({mine.first + slice.first, slice.count, lanes});
+    }
+  } else {
+    for (int group = mine.first; group < mine.first + mine.count; ++group) {
+      slices.push_back(deal_lanes(lanes, group, groups));
+    }
+  }
   return slices;
 }
 

@@ -1,6 +1,6 @@
 // A block's threads are run by workers, which are fibers. A worker runs one thread after another
 // for as long as they run through; a thread that has to wait keeps its worker, and another goes on.
-#include "support/cuda_on_cpu/blocks.hpp"
+#include "cuda_on_cpu/blocks.hpp"
 
 #include <sys/mman.h>
 
@@ -12,10 +12,10 @@
 #include <numeric>
 #include <optional>
 
-#include "support/cuda_on_cpu/race.hpp"
-#include "support/cuda_on_cpu/sanitizer.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
-#include "support/cuda_on_cpu/traffic.hpp"
+#include "cuda_on_cpu/race.hpp"
+#include "cuda_on_cpu/sanitizer.hpp"
+#include "cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/traffic.hpp"
 
 namespace ptb::cuda_on_cpu {
 

@@ -4,7 +4,7 @@
     python3 kernel_bytes_test.py --program build/ptb_dist_cuda_racecheck [unittest's arguments]
     python3 kernel_bytes_test.py --program build/ptb_dist_cuda_racecheck --table  # for RESULTS.md
 
-The build with the race check counts them (tests/support/cuda_on_cpu/traffic.cpp). A kernel without a
+The build with the race check counts them (tests/cuda_on_cpu/traffic.cpp). A kernel without a
 row in the tables below fails; so does one that moves less than its minimum, since then one of the
 two is wrong.
 """

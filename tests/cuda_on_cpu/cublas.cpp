@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "support/cuda_on_cpu/memory.hpp"
-#include "support/cuda_on_cpu/race.hpp"
-#include "support/cuda_on_cpu/runtime.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
-#include "support/cuda_on_cpu/streams.hpp"
+#include "cuda_on_cpu/memory.hpp"
+#include "cuda_on_cpu/race.hpp"
+#include "cuda_on_cpu/runtime.hpp"
+#include "cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/streams.hpp"
 
 using namespace ptb::cuda_on_cpu;
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Ranks with a GPU each, which sum by NCCL: the whole trainer, without a GPU and without NCCL's
-library (tests/support/cuda_on_cpu).
+library (tests/cuda_on_cpu).
 
-    python3 nccl_on_cpu_test.py --program build/ptb_dist_cuda_on_cpu \\
+    python3 nccl_test.py --program build/ptb_dist_cuda_on_cpu \\
         --without build/ptb_dist_cuda_on_cpu_without_nccl [unittest's arguments]
 """
 
@@ -10,19 +10,19 @@ import argparse
 import pathlib
 import re
 
-import cuda_on_cpu_test
+import cuda_trainer_test
 import program
 
 # 9 lanes are uneven on 2, 4 and 8 ranks; the softmax's part is one that a tree cuts in halves.
-MODEL = [*cuda_on_cpu_test.MODEL, "--batch-size", "9", "--hidden-size", "42", "--num-steps", "3",
+MODEL = [*cuda_trainer_test.MODEL, "--batch-size", "9", "--hidden-size", "42", "--num-steps", "3",
          "--comm", "nccl"]
-EPOCH = [*cuda_on_cpu_test.SHORT, "--epochs", "1"]  # 29 windows, 6 of validation
+EPOCH = [*cuda_trainer_test.SHORT, "--epochs", "1"]  # 29 windows, 6 of validation
 KILLED, LOST_A_PEER = 137, 70
 DEADLINE = 3  # seconds
 OTHER_NCCL = ("21803", "2.18.3")  # than the one whose header the build has found, in all likelihood
 
 
-class Nccl(cuda_on_cpu_test.OnCpu):
+class Nccl(cuda_trainer_test.OnCpu):
     without = None
 
     def go(self, *flags, ranks=2, seed=1, script="", devices=8, status=0, binary=None):

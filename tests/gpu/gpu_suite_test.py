@@ -142,7 +142,7 @@ class Suite(TestCase):
     def setUp(self):
         super().setUp()
         self.script(self.bin / "nvidia-smi", NVIDIA_SMI)
-        self.support = self.scratch / "tests/support"
+        self.support = self.scratch / "tests/gpu"
         self.support.mkdir(parents=True)
         for name in ("gpu_suite.py", "gpu_machine.py", "gpu_process.py"):
             shutil.copy(HERE / name, self.support)

@@ -10,17 +10,17 @@ Where there is no GPU: --program build/ptb_dist_cuda_on_cpu. PTB_DIST_TEST_QUICK
 import re
 import subprocess
 
-import cuda_on_cpu_test
+import cuda_trainer_test
 import program
 
-FLAGS = [*cuda_on_cpu_test.MODEL, "--threads", "1", "--backend", "cuda"]
+FLAGS = [*cuda_trainer_test.MODEL, "--threads", "1", "--backend", "cuda"]
 WINDOWS = 5
 ANOTHER_HOST_EACH = "export NCCL_HOSTID=rank$RANK"
-PRECISIONS = ("bf16",) if cuda_on_cpu_test.IS_QUICK else ("fp32", "tf32", "bf16")
+PRECISIONS = ("bf16",) if cuda_trainer_test.IS_QUICK else ("fp32", "tf32", "bf16")
 WAYS = {"one": (1, "auto"), "mpi": (2, "mpi"), "nccl": (2, "nccl")}
 
 
-class OneGpu(cuda_on_cpu_test.OnCpu):
+class OneGpu(cuda_trainer_test.OnCpu):
     def go(self, way, *flags):
         """Folder of a run, by one of WAYS."""
         ranks, comm = WAYS[way]

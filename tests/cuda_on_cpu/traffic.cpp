@@ -2,14 +2,14 @@
 // little of it is used. Each sector remembers the latest block that read it and the latest that wrote
 // it; blocks are numbered through all launches, so that number tells whether this block was there
 // before (its own cache has the sector), or another one of this launch (the L2 cache may have it).
-#include "support/cuda_on_cpu/traffic.hpp"
+#include "cuda_on_cpu/traffic.hpp"
 
 #include <sys/mman.h>
 
 #include <cstdint>
 
-#include "support/cuda_on_cpu/memory.hpp"
-#include "support/cuda_on_cpu/settings.hpp"
+#include "cuda_on_cpu/memory.hpp"
+#include "cuda_on_cpu/settings.hpp"
 
 namespace ptb::cuda_on_cpu {
 namespace {
