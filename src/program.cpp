@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <csignal>
 
-#include "commands.hpp"
+#include "commands/commands.hpp"
 #include "ptb_dist/base/command_line.hpp"
 #include "ptb_dist/base/console.hpp"
 #include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/base/stop.hpp"
 #include "ptb_dist/comm/session.hpp"
-#include "ptb_dist/train/setup.hpp"
+#include "ptb_dist/run/inputs.hpp"
 
 namespace ptb {
 namespace {

@@ -22,16 +22,20 @@ ARROWS = {
     "optim": ("base/", "backend/", "model/parameters"),
     "io": ("base/", "backend/", "model/parameters", "model/state_table", "data/"),
     "train": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/"),
+    "run": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/", "train/"),
+    "commands": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/", "train/", "run/"),
     "": ("",),  # program and main, the wiring
 }
 # A private header, of src/, is for its own folder; but a GPU's sums need its stream and event.
 SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp")}
 # Each included by one file at most, which is in that folder.
-ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/",
+ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/hdf5/",
             "toml++/toml.h": "src/base/", "CLI/CLI.hpp": "src/base/",
-            "nlohmann/json.hpp": "src/io/", "xxhash.h": "src/io/"}
+            "nlohmann/json.hpp": "src/io/run_directory/", "xxhash.h": "src/io/files/"}
 ONE_FOLDER = {"dnnl": "src/backend/cpu/", "cublas": "src/backend/cuda/",
               "cuda": "src/backend/cuda/"}
+# Those that choose among the classes behind an interface, which all include it.
+FACTORIES = {"src/backend/backend.cpp", "src/comm/communicator.cpp"}
 # Headers of the standard library have neither dot nor slash; this one is host and device code.
 INTERFACE_MAY_INCLUDE = {"include/ptb_dist/base/random.hpp": "Random123/philox.h"}
 # Where the preprocessor may decide: the host/device macro, who compiles a kernel, the loops'
@@ -66,7 +70,7 @@ def check_own(path, name):
     if not is_own and not header.startswith(ARROWS[folder]):
         return f"{path} includes {name}: no arrow from {folder} there"
     is_private = not name.startswith("ptb_dist/")
-    if is_private and not is_own:
+    if is_private and not is_own and folder:
         return f"{path} includes {name}, which is private to its folder"
     return None
 
@@ -103,6 +107,40 @@ def violations(files):
     return [sentence for sentence in found if sentence]
 
 
+def unit_of(path):
+    """A header and its source are one: include/ptb_dist/run/plan.hpp and src/run/plan.cpp."""
+    return re.sub(r"^(src|include/ptb_dist)/", "", path).rsplit(".", 1)[0]
+
+
+def circle(files):
+    """Units of which each includes the next, and the last the first; empty if there is none.
+
+    Those with a public header: a private one is a part of its neighbours.
+    """
+    public = {unit_of(path) for path in files if path.startswith("include/")}
+    includes = {}
+    for path, text in files.items():
+        if path in FACTORIES or unit_of(path) not in public:
+            continue
+        names = (name.removeprefix("ptb_dist/") for bracket, name in INCLUDE.findall(text)
+                 if bracket == '"')
+        includes.setdefault(unit_of(path), set()).update(unit_of(name) for name in names)
+    done = set()
+
+    def search(unit, way):
+        if unit in way:
+            return way[way.index(unit):]
+        if unit in done:
+            return []
+        for other in sorted(includes.get(unit, set()) - {unit}):
+            if found := search(other, [*way, unit]):
+                return found
+        done.add(unit)
+        return []
+
+    return next(filter(None, (search(unit, []) for unit in sorted(includes))), [])
+
+
 def files_of_project():
     return {str(path.relative_to(SOURCE)): path.read_text()
             for top in ("src", "include") for path in (SOURCE / top).rglob("*")
@@ -114,6 +152,16 @@ class Layout(unittest.TestCase):
         files = files_of_project()
         self.assertGreater(len(files), 50)
         self.assertEqual(violations(files), [])
+
+    def test_no_files_include_each_other_in_a_circle(self):
+        self.assertEqual(circle(files_of_project()), [])
+
+    def test_a_circle_is_found(self):
+        files = {**{f"include/ptb_dist/run/{name}.hpp": "" for name in "abc"},
+                 "src/run/a.cpp": '#include "ptb_dist/run/a.hpp"\n#include "ptb_dist/run/b.hpp"\n',
+                 "src/run/b.cpp": '#include "ptb_dist/run/c.hpp"\n',
+                 "src/run/c.cpp": '#include "ptb_dist/run/a.hpp"\n'}
+        self.assertEqual(circle(files), ["run/a", "run/b", "run/c"])
 
     def test_each_folder_has_its_rules(self):
         self.assertEqual({folder_of(path) for path in files_of_project()}, set(ARROWS))
@@ -130,9 +178,9 @@ class Layout(unittest.TestCase):
                 ("src/base/error.cpp", '#include "ptb_dist/data/corpus.hpp"'),
                 ("src/model/parameters.cpp", '#include "ptb_dist/data/corpus.hpp"'),
                 ("include/ptb_dist/io/report.hpp", '#include "ptb_dist/model/language_model.hpp"'),
-                ("src/comm/session.cpp", '#include "ptb_dist/train/plan.hpp"'),
+                ("src/comm/session.cpp", '#include "ptb_dist/run/plan.hpp"'),
                 ("src/comm/session.cpp", '  #  include "backend/cpu/loops.hpp"'),
-                ("src/train/trainer.cpp", '#include "io/file.hpp"'),
+                ("src/train/trainer.cpp", '#include "io/files/file.hpp"'),
                 ("src/train/trainer.cpp", '#include "ptb_dist/program.hpp"'),
                 ("src/train/trainer.cpp", "#include <mpi.h>"),
                 ("src/optim/sgd.cpp", "#include <oneapi/dnnl/dnnl.hpp>"),
@@ -149,7 +197,7 @@ class Layout(unittest.TestCase):
                 self.assertEqual(len(violations({path: f"// why\n{line}\n"})), 1)
 
     def test_a_second_user_of_a_library_is_found(self):
-        files = {f"src/io/{name}.cpp": "#include <hdf5.h>\n" for name in "ab"}
+        files = {f"src/io/hdf5/{name}.cpp": "#include <hdf5.h>\n" for name in "ab"}
         self.assertEqual(len(violations(files)), 1)
 
     def test_an_allowed_include_is_not(self):

@@ -1,22 +1,9 @@
-// The program from command line to exit status: the wiring of all parts.
+// The program from command line to exit status.
 #pragma once
 
-#include <functional>
-#include <memory>
-#include <string>
-
-#include "ptb_dist/backend/backend.hpp"
-#include "ptb_dist/comm/communicator.hpp"
+#include "ptb_dist/run/machine.hpp"
 
 namespace ptb {
-
-// What the program is made with. Parameters, so that the tests can run all of it on parts of their
-// own.
-struct Factories {
-  std::function<std::unique_ptr<Backend>(const BackendOptions&)> backend = make_backend;
-  std::function<std::unique_ptr<Communicator>(const std::string&, Session&, Backend&, SumOrder)>
-      communicator = make_communicator;
-};
 
 // Runs what the command line asks for and returns the exit status. Errors are printed, one line
 // each; those of one rank alone end all ranks.

@@ -17,7 +17,6 @@
 #include <system_error>
 
 #include "ptb_dist/base/control_groups.hpp"
-#include "ptb_dist/base/file.hpp"
 #include "ptb_dist/base/units.hpp"
 
 namespace ptb {
@@ -58,10 +57,18 @@ Error no_memory_for_mpi() {
 
 // As many as asked for, or 69.
 void require_files(int count) {
-  std::vector<FileDescriptor> files;
+  struct Files {
+    ~Files() {
+      for (const int descriptor : open) ::close(descriptor);
+    }
+    std::vector<int> open{};
+  } files;
   for (int i = 0; i < count; ++i) {
-    files.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    if (files.back().is_open()) continue;
+    const int descriptor = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (descriptor >= 0) {
+      files.open.push_back(descriptor);
+      continue;
+    }
     if (is_file_limit(errno)) throw too_many_files("MPI cannot be started", "", errno);
     return;  // there is no /dev/null
   }

@@ -39,6 +39,12 @@ std::vector<Tensor> RecurrentState::tensors() const {
   return result;
 }
 
+std::int64_t RecurrentState::bytes(const ModelShape& shape, std::int64_t lanes,
+                                   std::int64_t real_bytes) {
+  const std::int64_t tensors = traits_of(shape.cell.kind).has_c ? 2 : 1;
+  return tensors * shape.num_layers * lanes * shape.hidden_size * real_bytes;
+}
+
 Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size) {
   const std::int64_t T = size.max_steps;
   const std::int64_t B = size.lanes;
@@ -65,6 +71,21 @@ Workspace::Workspace(Backend& backend, const ModelShape& shape, const WorkspaceS
     dropout.masks = backend.allocate(ElementType::u8, {shape.num_layers + 1, T, B, H});
   }
   if (size.for_training) d_io = backend.allocate(real, {T, B, H});
+}
+
+std::int64_t Workspace::bytes(const ModelShape& shape, const WorkspaceSize& size,
+                              std::int64_t real_bytes) {
+  const CellTraits cell = traits_of(shape.cell.kind);
+  const bool drops = size.for_training && size.keep_prob < 1.0;
+  const std::int64_t L = shape.num_layers, G = cell.gates;
+  const std::int64_t step = std::int64_t{size.lanes} * shape.hidden_size;  // [B,H]
+  const std::int64_t values = size.max_steps * step;                       // [T,B,H]
+  const std::int64_t states = (cell.has_c ? 2 : 1) * (values + step);      // [T+1,B,H] each
+  const std::int64_t gates = (cell.has_recurrent_share ? 2 : 1) * G * values;
+  std::int64_t reals = values + L * (gates + states) + size.softmax_rows * shape.vocab_size;
+  if (size.for_training) reals += values;                      // d_io
+  if (drops) reals += L * values;                              // dropped outputs
+  return reals * real_bytes + (drops ? (L + 1) * values : 0);  // masks are a byte each
 }
 
 LanguageModel::LanguageModel(Backend& backend, Parameters& parameters)

@@ -112,6 +112,11 @@ Gradients::Gradients(Backend& backend, const ModelShape& shape, std::int64_t max
       rows_(backend.allocate(backend.real_type(), {max_rows, shape.hidden_size})),
       dense_(backend.allocate(backend.real_type(), {table_.dense_elements()})) {}
 
+std::int64_t Gradients::bytes(const ModelShape& shape, std::int64_t max_rows,
+                              std::int64_t real_bytes) {
+  return (max_rows * shape.hidden_size + ParameterTable(shape).dense_elements()) * real_bytes;
+}
+
 Tensor Gradients::tensor(std::size_t entry) const {
   return part({.first = entry, .last = entry}).view(table_.entries().at(entry).shape);
 }

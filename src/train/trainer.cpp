@@ -10,99 +10,53 @@
 #include "ptb_dist/base/stopwatch.hpp"
 
 namespace ptb {
-namespace {
-
-// `to` [b,...] from its lanes of `from` [B,...].
-void upload_lanes(Backend& backend, const Tensor& to, const HostTensor& from, LaneSlice lanes) {
-  const std::size_t lane_bytes = from.values.size() / static_cast<std::size_t>(lanes.global);
-  backend.upload(to, std::span(from.values)
-                         .subspan(static_cast<std::size_t>(lanes.first) * lane_bytes,
-                                  static_cast<std::size_t>(lanes.count) * lane_bytes));
-}
-
-}  // namespace
-
-Trainer::Trainer(const TrainerParts& parts)
-    : plan_(parts.plan),
-      corpus_(parts.corpus),
-      communicator_(parts.communicator),
+Trainer::Trainer(const TrainerParts& parts, const Progress& from)
+    : work_(parts.work),
       backend_(parts.backend),
+      replica_(parts.replica),
+      step_(replica_.step()),
       report_(parts.report),
-      checkpointer_(parts.checkpointer),
+      saver_(parts.saver),
       faults_(parts.faults),
+      perplexity_bound_(parts.perplexity_bound),
       peak_flops_(parts.peak_flops),
       saves_(parts.config.keep_checkpoints > 0),
       checkpoint_windows_(parts.config.checkpoint_windows),
       schedule_{.learning_rate = parts.config.learning_rate,
                 .lr_decay = parts.config.lr_decay,
                 .max_epoch = static_cast<int>(parts.config.max_epoch)},
-      train_lanes_(corpus_.split(Split::train), plan_.global_lanes, plan_.num_steps,
-                   {.split = "train"}),
-      valid_lanes_(valid_lanes(corpus_, parts.config)),
-      test_lanes_(test_lanes(corpus_)),
-      step_({.backend = backend_,
-             .communicator = communicator_,
-             .parameters = parts.parameters,
-             .split = train_lanes_,
-             .groups = plan_.groups_of(parts.session.rank()),
-             .keep_prob = parts.config.keep_prob,
-             .seed = static_cast<std::uint64_t>(parts.config.seed),
-             .max_grad_norm = parts.config.max_grad_norm}),
-      validation_(evaluator_parts(parts.session.rank()), valid_lanes_, Evaluator::Sharing::lanes,
-                  "valid"),
-      test_(evaluator_parts(parts.session.rank()), test_lanes_, Evaluator::Sharing::positions,
-            "test") {}
-
-EvaluatorParts Trainer::evaluator_parts(int rank) {
-  return {.backend = backend_,
-          .model = step_.model(),
-          .communicator = communicator_,
-          .shape = plan_.model,
-          .groups = plan_.lane_groups,
-          .rank = rank,
-          .ranks = plan_.ranks};
-}
-
-void Trainer::go_on(const Progress& progress, const HostState& state) {
-  progress_ = progress;
-  saved_ = progress;
-  for (LaneGroup& group : step_.lane_groups().groups()) {
-    const std::vector<Tensor> tensors = group.state.tensors();
-    require(tensors.size() == state.size(), "a run continues with the state of its model");
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      upload_lanes(backend_, tensors[i], state[i], group.lanes);
-    }
-  }
+      progress_(from) {
+  if (from != Progress{}) saved_ = from;
 }
 
 Trainer::End Trainer::run(std::optional<std::int64_t> max_windows) {
   const std::int64_t limit = max_windows.value_or(std::numeric_limits<std::int64_t>::max());
-  last_step_ = std::min(limit, std::int64_t{plan_.epochs} * plan_.windows_per_epoch);
-  while (progress_.epoch < plan_.epochs && progress_.step < limit) {
+  last_step_ = std::min(limit, std::int64_t{work_.epochs} * work_.windows_per_epoch);
+  while (progress_.epoch < work_.epochs && progress_.step < limit) {
     begin_epoch();
-    while (progress_.window < plan_.windows_per_epoch && progress_.step < limit) {
+    while (progress_.window < work_.windows_per_epoch && progress_.step < limit) {
       const Requests requests = advance();
       if (requests.stop) return leave(End::stopped);
       // The end of an epoch is saved after its validation, which is part of it.
-      const bool is_epoch_over = progress_.window == plan_.windows_per_epoch;
+      const bool is_epoch_over = progress_.window == work_.windows_per_epoch;
       if (requests.save && !is_epoch_over) save(false);
     }
     if (progress_.step >= limit) return leave(End::at_max_windows);
     if (!finish_epoch()) return leave(End::stopped);
   }
-  if (progress_.epoch < plan_.epochs) return leave(End::at_max_windows);
-  return test("final", progress_.epoch - 1) ? End::finished : leave(End::stopped);
+  if (progress_.epoch < work_.epochs) return leave(End::at_max_windows);
+  return test("final", progress_.epoch - 1);
 }
 
 void Trainer::begin_epoch() {
   if (progress_.window == 0) step_.lane_groups().reset_state();
   pace_.begin_epoch();
-  report_.epoch_begins(progress_.epoch, learning_rate(), plan_.windows_per_epoch);
+  report_.epoch_begins(progress_.epoch, learning_rate(), work_.windows_per_epoch);
 }
 
 Trainer::End Trainer::leave(End end) {
   if (saved_ != progress_) save(false);
-  checkpointer_.finish();
+  saver_.finish();
   if (end == End::at_max_windows) {
     report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
   } else {
@@ -121,10 +75,10 @@ Requests Trainer::advance() {
   faults_.at(Fault::Phase::train, next_step());
   in_flight_.push_back(step_.run({
       .window = {progress_.epoch, next_window(), learning_rate()},
-      .requests = {.stop = is_stop_requested(), .save = checkpointer_.poll()},
+      .requests = {.stop = is_stop_requested(), .save = saver_.wants_save()},
       .spoils_loss = faults_.spoils(next_step()),
   }));
-  const bool is_last = next_window() == plan_.windows_per_epoch || next_step() == last_step_;
+  const bool is_last = next_window() == work_.windows_per_epoch || next_step() == last_step_;
   Requests requests{.save = checkpoint_windows_ > 0 && next_step() % checkpoint_windows_ == 0};
   take_results(is_last || requests.save ? 0 : backend_.lag(), requests);
   if (requests.stop || requests.save) take_results(0, requests);
@@ -149,14 +103,14 @@ void Trainer::take_oldest(Requests& requests) {
   if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.gradient_norm)) {
     throw diverged(fmt::format("epoch {}, window {}", progress_.epoch + 1, progress_.window),
                    fmt::format("loss {}, gradient norm {}",
-                               result.cross_entropy / plan_.global_lanes, result.gradient_norm));
+                               result.cross_entropy / work_.global_lanes, result.gradient_norm));
   }
   ++progress_.window;
   ++progress_.step;
 }
 
 void Trainer::save(bool is_best) {
-  if (saves_) checkpointer_.save(progress_, step_.lane_groups().groups(), is_best);
+  if (saves_) saver_.save(progress_, step_.lane_groups().groups(), is_best);
   saved_ = progress_;
   pace_.skip();
 }
@@ -164,7 +118,7 @@ void Trainer::save(bool is_best) {
 bool Trainer::finish_epoch() {
   faults_.at(Fault::Phase::validation, progress_.step);
   const Stopwatch watch;
-  const std::optional<Perplexity> valid = validation_.run();
+  const std::optional<Perplexity> valid = replica_.validation().run();
   if (!valid) return false;
   const Perplexity train = train_perplexity(progress_.window);
   report_.epoch_ends({.epoch = progress_.epoch,
@@ -191,21 +145,17 @@ bool Trainer::finish_epoch() {
   return true;
 }
 
-bool Trainer::test(const char* weights, int epoch) {
+Trainer::End Trainer::test(const char* weights, int epoch) {
   faults_.at(Fault::Phase::test, progress_.step);
   const Stopwatch watch;
-  const std::optional<Perplexity> result = test_.run();
-  if (!result) return false;
+  const std::optional<Perplexity> result = replica_.test().run();
+  if (!result) return leave(End::stopped);
   report_.test({.perplexity = *result,
                 .weights = weights,
                 .epoch = epoch,
                 .seconds = watch.seconds(),
-                .bound = corpus_.perplexity_bound.value_or(0)});
-  return true;
-}
-
-Trainer::End Trainer::test_best() {
-  return test("best", progress_.best_epoch()) ? End::finished : leave(End::stopped);
+                .bound = perplexity_bound_});
+  return End::finished;
 }
 
 // Every rank has the same sums, so every rank leaves at the same place.
@@ -221,7 +171,7 @@ void Trainer::report_window(const StepResult& result) {
   const WindowRecord record{.epoch = progress_.epoch,
                             .window = progress_.window,
                             .step = progress_.step,
-                            .loss = result.cross_entropy / plan_.global_lanes,
+                            .loss = result.cross_entropy / work_.global_lanes,
                             .gradient_norm = result.gradient_norm,
                             .learning_rate = learning_rate()};
   report_.window(record);
@@ -231,32 +181,32 @@ void Trainer::report_window(const StepResult& result) {
   const auto windows_left = static_cast<double>(last_step_ - progress_.step - 1);
   report_.progress(
       {.window = record,
-       .epoch_fraction = static_cast<double>(progress_.window) / plan_.windows_per_epoch,
+       .epoch_fraction = static_cast<double>(progress_.window) / work_.windows_per_epoch,
        .train = train_perplexity(done),
        .seconds = pace_.seconds(),
        .words_per_second = speed,
-       .flops = plan_.flops_per_word * speed,
+       .flops = work_.flops_per_word * speed,
        .peak_flops = peak_flops_,
        .seconds_left = pace_.seconds_for(windows_left)});
 }
 
 // The tutorial's rule; an epoch too short for it reports the last window of each tenth.
 bool Trainer::is_progress_window() const {
-  const int windows = plan_.windows_per_epoch;
+  const int windows = work_.windows_per_epoch;
   const int w = progress_.window;
   if (windows >= 110) return w % (windows / 10) == 10;
   return std::int64_t{w + 1} * 10 / windows > std::int64_t{w} * 10 / windows;
 }
 
 std::int64_t Trainer::words(int windows) const {
-  return std::int64_t{windows} * plan_.num_steps * plan_.global_lanes;
+  return std::int64_t{windows} * work_.num_steps * work_.global_lanes;
 }
 
 double Trainer::words_per_second() const { return pace_.per_second(static_cast<double>(words(1))); }
 
 Perplexity Trainer::train_perplexity(int windows) const {
   return {.split = "train",
-          .lanes = plan_.global_lanes,
+          .lanes = work_.global_lanes,
           .predicted_tokens = words(windows),
           .cross_entropy = progress_.cross_entropy};
 }

@@ -1,4 +1,4 @@
-// What one save of rank 0 does on the disk (src/train/checkpointer.cpp), as a process of its own
+// What one save of rank 0 does on the disk (src/run/checkpointer.cpp), as a process of its own
 // that system_call_test.py disturbs.
 //
 //   save_driver RUN_DIR STEP FILE KEEP   makes the folder of checkpoints ready, brings log and

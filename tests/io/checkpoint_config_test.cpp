@@ -1,14 +1,14 @@
 // Settings that grow: a table with keys of every type, younger than the files that are read.
-#include "io/checkpoint_config.hpp"
+#include "io/checkpoint/checkpoint_config.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <string>
 #include <vector>
 
-#include "io/checkpoint_packing.hpp"
-#include "io/hdf5_attribute.hpp"
-#include "io/hdf5_dataset.hpp"
-#include "io/hdf5_image.hpp"
+#include "io/checkpoint/checkpoint_packing.hpp"
+#include "io/hdf5/hdf5_attribute.hpp"
+#include "io/hdf5/hdf5_dataset.hpp"
+#include "io/hdf5/hdf5_image.hpp"
 #include "io/sample_checkpoint.hpp"
 
 using namespace ptb;
@@ -18,7 +18,7 @@ namespace {
 
 using hdf5::Handle;
 
-const hdf5::Subject kSubject{.code = ExitCode::bad_data, .what = "checkpoint", .where = "a.h5"};
+const Subject kSubject{.code = ExitCode::bad_data, .what = "checkpoint", .where = "a.h5"};
 
 Key young(const std::string& name, Key::Member member, Key::Value before) {
   return {.name = name,

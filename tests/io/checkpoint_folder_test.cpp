@@ -5,7 +5,7 @@
 #include <csignal>
 #include <set>
 
-#include "io/file.hpp"
+#include "io/files/file.hpp"
 #include "io/scratch.hpp"
 #include "io/system_calls.hpp"
 

@@ -1,7 +1,7 @@
 #include <boost/test/unit_test.hpp>
 
-#include "io/checkpoint_check.hpp"
-#include "io/checkpoint_packing.hpp"
+#include "io/checkpoint/checkpoint_check.hpp"
+#include "io/checkpoint/checkpoint_packing.hpp"
 #include "io/sample_checkpoint.hpp"
 
 using namespace ptb;
@@ -9,7 +9,7 @@ using namespace ptb::test;
 
 namespace {
 
-const hdf5::Subject kSubject{.code = ExitCode::bad_data, .what = "checkpoint", .where = "a.h5"};
+const Subject kSubject{.code = ExitCode::bad_data, .what = "checkpoint", .where = "a.h5"};
 
 CheckpointContents sample() {
   CheckpointContents contents{.info = SampleRun::make_info(ElementType::f64)};

@@ -1,5 +1,5 @@
 // Every system call of a write fails in every way: the file is what it was or what it was to be.
-#include "io/file.hpp"
+#include "io/files/file.hpp"
 
 #include <signal.h>
 #include <sys/resource.h>

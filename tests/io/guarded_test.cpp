@@ -1,4 +1,4 @@
-#include "io/guarded.hpp"
+#include "io/files/guarded.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -18,7 +18,7 @@ using namespace ptb::test;
 
 namespace {
 
-const hdf5::Subject kSubject{.code = ExitCode::bad_data, .what = "file", .where = "a.h5"};
+const Subject kSubject{.code = ExitCode::bad_data, .what = "file", .where = "a.h5"};
 constexpr GuardLimits kLimits{.memory = std::size_t{64} << 20, .seconds = 1};
 
 Failure failure_of_guarded(const std::function<void()>& work) {

@@ -38,9 +38,7 @@ void reseal(const std::filesystem::path& path, int step) {
   block.resize(512);
   text.replace(0, 512, block);
   const auto bytes = std::as_bytes(std::span(text));
-  std::vector<std::byte> image(bytes.begin(), bytes.end());
-  seal_checkpoint(image);
-  put(path, SampleRun::text_of(image));
+  put(path, SampleRun::text_of(sealed({.bytes = {bytes.begin(), bytes.end()}})));
 }
 
 void save_hostile(const std::filesystem::path& path, const FileChange& change) {

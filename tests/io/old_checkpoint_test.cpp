@@ -1,11 +1,12 @@
-// Checkpoints that an early ptb_dist wrote (0.1.0, commit cad7433) are read for ever, with the values
-// that they had then. program/old_checkpoints_test.py says how they were made, and goes on from them.
+// Checkpoints that an early ptb_dist wrote (0.1.0, commit cad7433) are read for ever, with the
+// values that they had then. program/old_checkpoints_test.py says how they were made, and goes on
+// from them.
 #include <boost/test/unit_test.hpp>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "io/digest.hpp"
+#include "io/files/digest.hpp"
 #include "io/sample_checkpoint.hpp"
 
 using namespace ptb;

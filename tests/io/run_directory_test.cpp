@@ -14,7 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 
-#include "io/file.hpp"
+#include "io/files/file.hpp"
 #include "io/scratch.hpp"
 #include "io/system_calls.hpp"
 #include "support/requirements.hpp"

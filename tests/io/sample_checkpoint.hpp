@@ -88,9 +88,7 @@ struct SampleRun {
   }
 
   std::vector<std::byte> image() {
-    std::vector<std::byte> bytes = checkpoint_image(info, state, backend, parameters);
-    seal_checkpoint(bytes);
-    return bytes;
+    return sealed(checkpoint_image(info, state, backend, parameters));
   }
   void save(const std::filesystem::path& path) { put(path, text_of(image())); }
 

@@ -1,4 +1,5 @@
 // The tree of groups: its turns, its additions, and that ranks have subtrees of it.
+#define BOOST_TEST_MODULE train
 #include "ptb_dist/train/lane_groups.hpp"
 
 #include <boost/test/unit_test.hpp>

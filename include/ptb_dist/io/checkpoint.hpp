@@ -86,13 +86,17 @@ using HostState = std::vector<HostTensor>;
 // The tensors of a table, all zeros of this type.
 HostState make_host_state(const std::vector<StateInfo>& table, ElementType real);
 
-// The whole file as bytes, except that the digest's digits are '0': the caller may take its time to
-// seal it. `state` has the tensors of info.state(). Waits for the backend. Error 69 if memory does
-// not suffice; 76 names a value that is not finite, which could not be read again.
-std::vector<std::byte> checkpoint_image(const CheckpointInfo& info, const HostState& state,
-                                        Backend& backend, const Parameters& parameters);
-// Writes the digest of all bytes (XXH3-128) into the user block. Touches no HDF5.
-void seal_checkpoint(std::vector<std::byte>& image);
+// The whole file as bytes, except that the digest's digits are '0'.
+struct UnsealedCheckpoint {
+  std::vector<std::byte> bytes;
+};
+// Between two windows; what remains to be done may take its time (sealed). `state` has the tensors
+// of info.state(). Waits for the backend. Error 69 if memory does not suffice; 76 names a value
+// that is not finite, which could not be read again.
+UnsealedCheckpoint checkpoint_image(const CheckpointInfo& info, const HostState& state,
+                                    Backend& backend, const Parameters& parameters);
+// With the digest of all bytes (XXH3-128) in the user block: the file. Touches no HDF5.
+std::vector<std::byte> sealed(UnsealedCheckpoint image);
 // Bytes of such a file, about.
 std::int64_t checkpoint_bytes(const ParameterTable& table, const std::vector<StateInfo>& state,
                               std::size_t real_bytes);

@@ -27,6 +27,8 @@ struct RecurrentState {
   void reset(Backend& backend);
   // Each a view; names, shapes and order are those of state_table().
   std::vector<Tensor> tensors() const;
+  // Of device memory, with reals of so many bytes.
+  static std::int64_t bytes(const ModelShape& shape, std::int64_t lanes, std::int64_t real_bytes);
 
   Tensor h, c;  // [L,B,H]; c may be empty
 };
@@ -46,6 +48,9 @@ struct WorkspaceSize {
 struct Workspace {
   Workspace() = default;
   Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size);
+  // Of device memory, with reals of so many bytes.
+  static std::int64_t bytes(const ModelShape& shape, const WorkspaceSize& size,
+                            std::int64_t real_bytes);
 
   StackActivations activations;  // of max_steps steps
   Dropout dropout;               // masks [L+1,T,B,H], empty when every value is kept

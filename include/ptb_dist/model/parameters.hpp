@@ -112,6 +112,9 @@ class Gradients {
  public:
   // `max_rows`: capacity for distinct words of a window.
   Gradients(Backend& backend, const ModelShape& shape, std::int64_t max_rows);
+  // Of device memory, with reals of so many bytes.
+  static std::int64_t bytes(const ModelShape& shape, std::int64_t max_rows,
+                            std::int64_t real_bytes);
 
   const Tensor& rows() const { return rows_; }  // [max_rows,H]; the first U count
   const Tensor& dense() const { return dense_; }

@@ -1,4 +1,4 @@
-// The training loop.
+// The training loop: epochs of windows, whose results are read late, and what is done between them.
 #pragma once
 
 #include <cstdint>
@@ -8,42 +8,34 @@
 
 #include "ptb_dist/base/config.hpp"
 #include "ptb_dist/base/fault.hpp"
-#include "ptb_dist/comm/communicator.hpp"
-#include "ptb_dist/comm/session.hpp"
-#include "ptb_dist/data/corpus.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/report.hpp"
 #include "ptb_dist/optim/sgd.hpp"
-#include "ptb_dist/train/checkpointer.hpp"
-#include "ptb_dist/train/evaluator.hpp"
 #include "ptb_dist/train/pace.hpp"
-#include "ptb_dist/train/plan.hpp"
-#include "ptb_dist/train/step.hpp"
+#include "ptb_dist/train/replica.hpp"
+#include "ptb_dist/train/saver.hpp"
+#include "ptb_dist/train/workload.hpp"
 
 namespace ptb {
 
 // What a trainer works with; all of it outlives the trainer.
 struct TrainerParts {
   const Config& config;
-  const Plan& plan;
-  const Corpus& corpus;
-  Session& session;
-  Communicator& communicator;
+  const Workload& work;
   Backend& backend;
-  Parameters& parameters;
+  Replica& replica;
   Report& report;
-  Checkpointer& checkpointer;
+  Saver& saver;
   Faults& faults;
+  double perplexity_bound = 0;  // > 0: what no model can beat on this text, for the report
   double peak_flops = 0;  // of all ranks' GPUs, for the report; 0: not known, or there are none
 };
 
 class Trainer {
  public:
-  explicit Trainer(const TrainerParts& parts);
-
-  // Goes on from a checkpoint that fits (restart.hpp): its parameters are loaded already, `state`
-  // is of all global lanes and of the backend's Real.
-  void go_on(const Progress& progress, const HostState& state);
+  // Begins at `from`, a checkpoint's place whose parameters and state the replica has, or the
+  // beginning of a run.
+  explicit Trainer(const TrainerParts& parts, const Progress& from = {});
 
   enum class End {
     finished,        // all epochs, with validation after each, and the test
@@ -56,12 +48,11 @@ class Trainer {
   // that window), or the validation perplexity.
   End run(std::optional<std::int64_t> max_windows);
 
-  // Tests the parameters that are loaded, those of the best epoch: run() tested the last ones.
-  End test_best();
+  // Tests the parameters that the replica has: `weights` (final | best) of this epoch, from 0.
+  End test(const char* weights, int epoch);
   const Progress& progress() const { return progress_; }
 
  private:
-  EvaluatorParts evaluator_parts(int rank);
   void begin_epoch();
   bool finish_epoch();
   Requests advance();
@@ -69,7 +60,6 @@ class Trainer {
   void take_oldest(Requests& requests);
   void save(bool is_best);
   End leave(End end);
-  bool test(const char* weights, int epoch);
 
   void report_window(const StepResult& result);
   bool is_progress_window() const;
@@ -82,21 +72,18 @@ class Trainer {
   double words_per_second() const;
   Perplexity train_perplexity(int windows) const;
 
-  const Plan& plan_;
-  const Corpus& corpus_;
-  Communicator& communicator_;
+  const Workload& work_;
   Backend& backend_;
+  Replica& replica_;
+  Step& step_;
   Report& report_;
-  Checkpointer& checkpointer_;
+  Saver& saver_;
   Faults& faults_;
 
-  double peak_flops_;
+  double perplexity_bound_, peak_flops_;
   bool saves_;  // or no checkpoint is written at all
   std::int64_t checkpoint_windows_;
   Schedule schedule_;
-  Lanes train_lanes_, valid_lanes_, test_lanes_;
-  Step step_;
-  Evaluator validation_, test_;
 
   Progress progress_;                     // of windows whose results are known
   std::deque<Step::InFlight> in_flight_;  // the first is progress_.window

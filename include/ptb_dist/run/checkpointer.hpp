@@ -1,0 +1,85 @@
+// Saves the run while it goes on: rank 0 copies everything into the bytes of a file between two
+// windows, and a thread of its own brings them to the disk.
+#pragma once
+
+#include <cstddef>
+#include <exception>
+#include <filesystem>
+#include <future>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/base/fault.hpp"
+#include "ptb_dist/base/stopwatch.hpp"
+#include "ptb_dist/comm/session.hpp"
+#include "ptb_dist/io/checkpoint.hpp"
+#include "ptb_dist/io/checkpoint_folder.hpp"
+#include "ptb_dist/io/report.hpp"
+#include "ptb_dist/run/identity.hpp"
+#include "ptb_dist/run/plan.hpp"
+#include "ptb_dist/train/saver.hpp"
+
+namespace ptb {
+
+// Where rank 0 saves, and what stays the same from save to save.
+struct SavePlace {
+  CheckpointFolder folder;
+  int generation = 0;
+  int keep = 1;           // of the newest
+  double minutes = 0;     // from one save to the next; 0: not by the clock
+  CheckpointInfo info{};  // its progress is that of each save
+};
+
+// That of a run, whose folder of checkpoints is made; warns where its disk has little room. Error
+// 74.
+SavePlace save_place(const RunDirectory& directory, const RunIdentity& identity,
+                     const Config& config, const Plan& plan, Report& report);
+
+class Checkpointer final : public Saver {
+ public:
+  // `place`: of rank 0, null on the others; its folder is there (CheckpointFolder::prepare). All
+  // other arguments outlive the checkpointer.
+  Checkpointer(Session& session, Backend& backend, const Parameters& parameters, Report& report,
+               Faults& faults, std::optional<SavePlace> place);
+  // Waits for a save under way, whose error is lost. Ends the job with 74 if the disk takes longer
+  // than the session's deadline.
+  ~Checkpointer() override;
+  Checkpointer(const Checkpointer&) = delete;
+  Checkpointer& operator=(const Checkpointer&) = delete;
+
+  // Tells of a save that is over. True on rank 0 when the time has come, or when the last save has
+  // failed, which the next one tells to all; false while a save is under way.
+  bool wants_save() override;
+  // Waits for the save before; error 74 if the disk does not take it within the session's deadline.
+  void save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best) override;
+  void finish() override;
+
+ private:
+  HostState gathered(std::span<const LaneGroup> groups);
+  // What the thread brings to the disk.
+  struct Save {
+    UnsealedCheckpoint image;
+    std::int64_t step = 0;
+    bool is_best = false;
+    double waited = 0;  // seconds that training stood still for it
+  };
+  void write(Save save);
+  bool is_over(Session::Seconds patience) const;
+  void collect();
+  void join();
+
+  Session& session_;
+  Backend& backend_;
+  const Parameters& parameters_;
+  Report& report_;
+  Faults& faults_;
+
+  std::optional<SavePlace> place_;
+  Stopwatch since_save_{};
+  std::future<std::string> under_way_;  // the line that tells of it
+  std::exception_ptr failure_;          // of a save that is over
+};
+
+}  // namespace ptb

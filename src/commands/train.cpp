@@ -1,0 +1,103 @@
+// ptb_dist [train]: from the command line to trained parameters.
+#include <optional>
+
+#include "commands/commands.hpp"
+#include "ptb_dist/io/manifest.hpp"
+#include "ptb_dist/run/checkpointer.hpp"
+#include "ptb_dist/run/ending.hpp"
+#include "ptb_dist/run/header.hpp"
+#include "ptb_dist/run/inputs.hpp"
+#include "ptb_dist/run/starting_parameters.hpp"
+
+namespace ptb {
+
+int train_command(Session& session, const CommandLine& line, const Factories& factories) {
+  // 1. The machine.
+  const Config& config = line.config.values;
+  const bool is_dry = line.action == CommandLine::Action::dry_run;
+  check_resume_is_there(session, line);
+  const Machine machine = make_machine(session, config, factories);
+  Backend& backend = *machine.backend;
+
+  // 2. The text, the checkpoint to go on from, and what follows from all of this.
+  const bool is_compared = !line.resume.empty() || !config.init_from.empty();
+  const Corpus corpus =
+      agreed_corpus(session, config, is_compared ? ExcessWords::keep : ExcessWords::refuse);
+  const RunIdentity identity = identity_of_run(session, machine, corpus, config);
+  std::optional<RunFolder> folder;
+  session.on_root([&] { folder.emplace(line); });
+  std::optional<Restart> restart = find_restart(session, line, identity);
+  session.on_root([&] { check_words_fit(corpus, config); });
+  Plan plan;
+  session.on_every_rank([&] {
+    plan = make_plan(config, corpus, session.size(), backend, restart ? restart->global_lanes : 0);
+  });
+  if (restart) check_place(restart->progress, plan, restart->is_other_text);
+  Header header;
+  session.on_root([&] {
+    header = header_of(line.config, corpus, plan, machine);
+    if (!is_dry) return;
+    for (const std::string& text : dry_run_lines(header, restart)) print_line(text);
+  });
+  if (is_dry) return 0;
+
+  // 3. The model, and all memory.
+  std::optional<Parameters> parameters;
+  std::optional<Replica> replica;
+  session.on_every_rank([&] { parameters.emplace(backend, plan.model); });
+  if (restart) {
+    set_parameters(session, restart->file, backend, *parameters);
+  } else {
+    set_initial_parameters(session, config, corpus, backend, *parameters);
+  }
+  session.on_every_rank([&] {
+    replica.emplace(ReplicaParts{.config = config,
+                                 .work = plan,
+                                 .corpus = corpus,
+                                 .communicator = *machine.communicator,
+                                 .backend = backend,
+                                 .parameters = *parameters,
+                                 .rank = session.rank()});
+    if (restart) replica->set_state(restart->state);
+  });
+
+  // 4. The run: from here on something of it is on the disk.
+  Report report;
+  std::optional<SavePlace> place;
+  session.on_root([&] {
+    report = folder->open(restart ? &*restart->file : nullptr, identity.real);
+    say_header(report, header, *folder, restart, line);
+    add_to_manifest(folder->directory(),
+                    {.generation = folder->directory().generation(),
+                     .command = line.arguments,
+                     .hosts = machine.hosts,
+                     .exact_class = identity.exact_class,
+                     .resumed_from = restart ? restart->file->path().string() : "",
+                     .corpus = identity.corpus,
+                     .corpus_source = identity.corpus_source});
+    place = save_place(folder->directory(), identity, config, plan, report);
+  });
+  const Progress from = restart ? restart->progress : Progress{};
+  restart.reset();  // the file's bytes
+  Faults faults(line.faults, session.rank());
+  Checkpointer checkpointer(session, backend, *parameters, report, faults, std::move(place));
+  Trainer trainer({.config = config,
+                   .work = plan,
+                   .backend = backend,
+                   .replica = *replica,
+                   .report = report,
+                   .saver = checkpointer,
+                   .faults = faults,
+                   .perplexity_bound = corpus.perplexity_bound.value_or(0),
+                   .peak_flops = machine.peak_flops},
+                  from);
+  return static_cast<int>(train_to_the_end({.session = session,
+                                            .folder = folder,
+                                            .backend = backend,
+                                            .parameters = *parameters,
+                                            .report = report,
+                                            .saver = checkpointer},
+                                           trainer, line.max_windows, config.save_parameters));
+}
+
+}  // namespace ptb

@@ -1,0 +1,43 @@
+// The text that a checkpoint begins with, before HDF5's own first byte: `head -c 512 FILE` shows
+// it, and its digest can be checked by whoever knows nothing of HDF5.
+//
+//   ptb_dist checkpoint
+//   format = 1
+//   bytes = 190712
+//   xxh3_128 = 99aa06d3014798d86001c324468d497f
+//   step = 12000
+//
+// NUL from there on. The digest is of all bytes of the file, with its own digits as ASCII '0'.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "io/files/subject.hpp"
+
+namespace ptb {
+
+inline constexpr std::size_t kUserBlockBytes = 512;
+inline constexpr const char* kUserBlockTitle = "ptb_dist checkpoint\n";
+
+struct UserBlock {
+  std::int64_t bytes = 0;  // of the file
+  std::string digest{};    // kDigestDigits
+  std::int64_t step = 0;
+};
+
+// The block with its padding; an empty digest gives zeros.
+std::string text_of(const UserBlock& block);
+
+// Reads the block from the first bytes of a file that has `file_bytes`; `head` has kUserBlockBytes,
+// or less if the file does. The subject's error if it is no checkpoint, of another format,
+// truncated, or not as text_of writes it.
+UserBlock parse_user_block(std::span<const std::byte> head, std::int64_t file_bytes,
+                           const Subject& subject);
+
+// Of a whole file with such a block.
+std::string digest_of_checkpoint(std::span<const std::byte> image);
+
+}  // namespace ptb

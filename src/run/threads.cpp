@@ -1,0 +1,237 @@
+#include "ptb_dist/run/threads.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <string_view>
+#include <thread>
+
+#include "ptb_dist/base/control_groups.hpp"
+#include "ptb_dist/base/limits.hpp"
+#include "ptb_dist/base/openmp_environment.hpp"
+
+namespace ptb {
+namespace {
+
+// A save takes a thread more, and reading a checkpoint a process.
+constexpr int kThreadsOfFiles = 2;
+
+CpuSet affinity_mask() {
+  CpuSet cpus;
+  std::vector<unsigned char> bits(cpus.size() / 8);
+  auto* set = reinterpret_cast<cpu_set_t*>(bits.data());
+  if (sched_getaffinity(0, bits.size(), set) != 0) {
+    for (unsigned cpu = 0; cpu < std::thread::hardware_concurrency(); ++cpu) cpus.set(cpu);
+    return cpus;
+  }
+  for (std::size_t cpu = 0; cpu < cpus.size(); ++cpu) {
+    if (CPU_ISSET_S(cpu, bits.size(), set)) cpus.set(cpu);
+  }
+  return cpus;
+}
+
+// The core's lowest hardware thread: the list is "0,64" or "0-1". Without it each is a core.
+int first_sibling(int cpu) {
+  int first = cpu;
+  std::ifstream list(
+      fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu));
+  return list >> first ? first : cpu;
+}
+
+// Each file is read once: all ranks of a large host may use all of its CPUs.
+std::function<int(int)> remembered(int (*core_of)(int)) {
+  return [core_of, cores = std::map<int, int>()](int cpu) mutable {
+    const auto [entry, is_new] = cores.try_emplace(cpu);
+    if (is_new) entry->second = core_of(cpu);
+    return entry->second;
+  };
+}
+
+HostCpus cpus_of_host(Session& session) {
+  const CpuSet mine = affinity_mask();
+  const std::vector<std::byte> all = session.exchange_on_host(std::as_bytes(std::span(&mine, 1)));
+  HostCpus host{.allowed = std::vector<CpuSet>(static_cast<std::size_t>(session.host_size())),
+                .core_of = remembered(first_sibling),
+                .quota = cpu_quota()};
+  std::memcpy(host.allowed.data(), all.data(), all.size());
+  return host;
+}
+
+std::set<int> cores_of(const HostCpus& host, const CpuSet& cpus) {
+  std::set<int> cores;
+  for (std::size_t cpu = 0; cpu < cpus.size(); ++cpu) {
+    if (cpus[cpu]) cores.insert(host.core_of(static_cast<int>(cpu)));
+  }
+  return cores;
+}
+
+// A whole number above 0, alone; else 0. OMP_NUM_THREADS may be a list, of which the first counts.
+int count_in_variable(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return 0;
+  int count = 0;
+  const char* end = text + std::strlen(text);
+  const auto [rest, failure] = std::from_chars(text, end, count);
+  return failure == std::errc() && (rest == end || *rest == ',') ? count : 0;
+}
+
+// What other programs take from the environment and this one does not, where it would differ.
+std::vector<std::string> ignored_settings(const Config& config, int threads, std::size_t cpus) {
+  std::vector<std::string> lines;
+  if (const auto hidden = hidden_openmp_settings(); !hidden.empty()) {
+    std::vector<std::string> settings;
+    for (const std::string_view setting : hidden) settings.push_back(escaped(setting));
+    lines.push_back(fmt::format(
+        "without effect here: {}; --threads says how many threads a rank has, and the launcher "
+        "(--bind-to, --map-by, taskset) on which cores",
+        fmt::join(settings, ", ")));
+  }
+  std::vector<std::string> counts;
+  if (config.threads == 0) {
+    for (const char* name : {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"}) {
+      const int count = count_in_variable(name);
+      if (count > 0 && count != threads) counts.push_back(fmt::format("{}={}", name, count));
+    }
+  }
+  if (!counts.empty()) {
+    lines.push_back(
+        fmt::format("without effect here: {}; rank 0 has {} thread{}, --threads gives "
+                    "another number",
+                    fmt::join(counts, ", "), threads, threads == 1 ? "" : "s"));
+  }
+  const int per_task = count_in_variable("SLURM_CPUS_PER_TASK");
+  if (per_task > static_cast<int>(cpus)) {
+    lines.push_back(fmt::format(
+        "Slurm gives each task {0} CPUs (SLURM_CPUS_PER_TASK), but the launcher bound rank 0 to "
+        "{1}; start it with mpirun --bind-to none or --map-by slot:pe={0}",
+        per_task, cpus));
+  }
+  return lines;
+}
+
+}  // namespace
+
+int threads_of_rank(const HostCpus& host, int host_rank) {
+  std::map<int, std::vector<bool>> users;  // of each core, by host rank
+  for (std::size_t rank = 0; rank < host.allowed.size(); ++rank) {
+    for (std::size_t cpu = 0; cpu < host.allowed[rank].size(); ++cpu) {
+      if (!host.allowed[rank][cpu]) continue;
+      std::vector<bool>& ranks = users[host.core_of(static_cast<int>(cpu))];
+      ranks.resize(host.allowed.size());
+      ranks[rank] = true;
+    }
+  }
+  double share = 0;
+  for (const auto& [core, ranks] : users) {
+    if (!ranks[static_cast<std::size_t>(host_rank)]) continue;
+    share += 1.0 / static_cast<double>(std::count(ranks.begin(), ranks.end(), true));
+  }
+  share = std::min(share, host.quota / static_cast<double>(host.allowed.size()));
+  return std::max(1, static_cast<int>(share + 1e-9));  // three thirds are one
+}
+
+std::string crowding(const HostCpus& host, const std::vector<int>& threads,
+                     std::size_t cpus_of_host) {
+  std::vector<std::set<int>> cores;  // by host rank
+  CpuSet all;
+  for (const CpuSet& cpus : host.allowed) {
+    cores.push_back(cores_of(host, cpus));
+    all |= cpus;
+  }
+  // The cores of each rank, then those of all: who has nothing beyond them has to share them.
+  std::vector<std::pair<std::set<int>, CpuSet>> places;
+  for (std::size_t rank = 0; rank < cores.size(); ++rank) {
+    places.emplace_back(cores[rank], host.allowed[rank]);
+  }
+  places.emplace_back(cores_of(host, all), all);
+  for (const auto& [place, cpus] : places) {
+    int ranks = 0, wanted = 0;
+    for (std::size_t rank = 0; rank < cores.size(); ++rank) {
+      if (!std::ranges::includes(place, cores[rank])) continue;
+      ++ranks;
+      wanted += threads[rank];
+    }
+    if (wanted <= std::ssize(place)) continue;
+    const bool is_bound = cpus.count() < cpus_of_host;
+    const std::string who =
+        ranks == 1 ? fmt::format("a rank has {} threads on", wanted)
+                   : fmt::format("{} ranks with {} threads together share", ranks, wanted);
+    return fmt::format(
+        "{} {} core{}: this is slower than one thread per core, often several times; {}", who,
+        place.size(), place.size() == 1 ? "" : "s",
+        is_bound ? "the launcher or the system bound them there: see mpirun's --bind-to none and "
+                   "--map-by slot:pe=N"
+                 : "start fewer ranks, or give fewer --threads");
+  }
+  return "";
+}
+
+Threads threads_of_this_rank(Session& session, const Config& config) {
+  const HostCpus host = cpus_of_host(session);
+  const bool is_asked_for = config.threads > 0;
+  int wanted = static_cast<int>(config.threads);
+  if (!is_asked_for) {
+    // Sums over threads would depend on how many ranks share the host.
+    wanted = config.lane_groups > 0 ? 1 : threads_of_rank(host, session.host_rank());
+  }
+  Threads threads;
+  std::vector<std::string> mine;  // warnings
+  // OpenMP ends the process in its own words where it cannot start its threads. The ranks of a host
+  // may share a limit, so these stay until each of them has tried.
+  std::optional<IdleThreads> trial;
+  session.on_every_rank([&] {
+    trial.emplace(wanted - 1 + kThreadsOfFiles);
+    threads.count = std::min(wanted, trial->count() - kThreadsOfFiles + 1);
+    if (threads.count == wanted) return;
+    if (threads.count < 1) {
+      throw too_many_threads(
+          fmt::format("{} for the files of a rank cannot be started", kThreadsOfFiles),
+          trial->failure());
+    }
+    const std::string why =
+        fmt::format("{} of {} could be started; {}", threads.count, wanted, limits_of_threads());
+    if (is_asked_for) {
+      throw Error(ExitCode::missing,
+                  {.what = "too few threads",
+                   .where = fmt::format("--threads {}", wanted),
+                   .why = why,
+                   .remedy = fmt::format("raise the limit, or use --threads {}", threads.count)});
+    }
+    mine.push_back(fmt::format("rank {} ({}) has fewer threads than cores: {}", session.rank(),
+                               session.host(), why));
+  });
+  const std::vector<std::byte> bytes =
+      session.exchange_on_host(std::as_bytes(std::span(&threads.count, 1)));
+  std::vector<int> counts(static_cast<std::size_t>(session.host_size()));
+  std::memcpy(counts.data(), bytes.data(), bytes.size());
+  trial.reset();
+  if (session.host_rank() == 0) {
+    const std::string crowd =
+        crowding(host, counts, static_cast<std::size_t>(sysconf(_SC_NPROCESSORS_ONLN)));
+    if (!crowd.empty()) mine.push_back(fmt::format("{}: {}", session.host(), crowd));
+  }
+  if (session.is_root()) {
+    const CpuSet& cpus = host.allowed[static_cast<std::size_t>(session.host_rank())];
+    for (std::string& line : ignored_settings(config, threads.count, cpus.count())) {
+      mine.push_back(std::move(line));
+    }
+  }
+  for (const std::string& lines : session.gather(fmt::format("{}", fmt::join(mine, "\n")))) {
+    std::istringstream text(lines);
+    for (std::string line; std::getline(text, line);) threads.warnings.push_back(line);
+  }
+  return threads;
+}
+
+}  // namespace ptb
