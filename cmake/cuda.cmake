@@ -1,9 +1,9 @@
 # Whether the CUDA backend is built, for which GPUs, and what the summary says of it.
 #
-# include(cuda), behind project(): PTB_DIST_CUDA is AUTO (where nvcc and cuBLAS are found), ON (or an
-# error) or OFF. Sets PTB_DIST_HAS_CUDA, PTB_DIST_CUDA_OPTIONS (of nvcc), PTB_DIST_CUDA_VERSION and
-# PTB_DIST_CUDA_SUMMARY, and PTB_DIST_CUDA_INCLUDE_DIRS to the toolkit's headers, which the tests use
-# without nvcc as well.
+# include(cuda), behind project(): PTB_DIST_CUDA is AUTO (where nvcc and cuBLAS are found), ON (or
+# an error) or OFF. Sets PTB_DIST_HAS_CUDA, PTB_DIST_CUDA_OPTIONS (of nvcc), PTB_DIST_CUDA_VERSION
+# and PTB_DIST_CUDA_SUMMARY, and PTB_DIST_CUDA_INCLUDE_DIRS to the toolkit's headers, which the
+# tests use without nvcc as well.
 # CMAKE_CUDA_ARCHITECTURES is the user's, else code for sm_80 and sm_90, and PTX for those to come.
 
 set(PTB_DIST_CUDA AUTO CACHE STRING "the CUDA backend: AUTO (where nvcc and cuBLAS are) | ON | OFF")

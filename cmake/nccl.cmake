@@ -2,8 +2,8 @@
 #
 # include(nccl), behind cuda: PTB_DIST_NCCL is AUTO (where the CUDA backend is built and NCCL is
 # found; NCCL_ROOT says where), ON (or an error) or OFF. Sets PTB_DIST_HAS_NCCL,
-# PTB_DIST_NCCL_VERSION and PTB_DIST_NCCL_SUMMARY, and NCCL_INCLUDE_DIR to the header's folder, which
-# the tests use without the library as well.
+# PTB_DIST_NCCL_VERSION and PTB_DIST_NCCL_SUMMARY, and NCCL_INCLUDE_DIR to the header's folder,
+# which the tests use without the library as well.
 
 set(PTB_DIST_NCCL AUTO CACHE STRING "NCCL: AUTO (where it and the CUDA backend are) | ON | OFF")
 set_property(CACHE PTB_DIST_NCCL PROPERTY STRINGS AUTO ON OFF)

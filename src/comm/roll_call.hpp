@@ -1,5 +1,5 @@
-// Who is still there, asked when a deadline has passed: ranks that wait answer, the one that all wait
-// for does not. Messages of its own tag, which a rank that leaves may leave behind.
+// Who is still there, asked when a deadline has passed: ranks that wait answer, the one that all
+// wait for does not. Messages of its own tag, which a rank that leaves may leave behind.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,8 @@ class RollCall {
 
   // Takes what has come, and answers calls. To be called again and again by a rank that waits.
   void answer();
-  // Calls all other ranks; those of which nothing is heard in that time, ascending. Heard just before
-  // counts, too: who has called, and got all answers, leaves.
+  // Calls all other ranks; those of which nothing is heard in that time, ascending. Heard just
+  // before counts, too: who has called, and got all answers, leaves.
   std::vector<int> find_silent(std::chrono::milliseconds patience);
 
  private:

@@ -1,6 +1,6 @@
-// A part goes to page-locked memory as soon as the device has computed it, is summed there by MPI, and
-// comes back. Copies of one part, the sum of another and the rest of the backward pass overlap: only
-// wait() waits, and the backend behind it waits for the copy back by an event.
+// A part goes to page-locked memory as soon as the device has computed it, is summed there by MPI,
+// and comes back. Copies of one part, the sum of another and the rest of the backward pass overlap:
+// only wait() waits, and the backend behind it waits for the copy back by an event.
 //
 // Ranks begin sums in the order in which they were asked for, whatever copy is over first.
 #include "comm/staged_communicator.hpp"

@@ -423,8 +423,8 @@ class Floors {
     return *middle;
   }
 
-  // Of one launch. A round has several where they are short, since the time in which the host begins
-  // and ends it is part of the figure.
+  // Of one launch. A round has several where they are short, since the time in which the host
+  // begins and ends it is part of the figure.
   double microseconds(const GraphExec& graph) {
     constexpr double kRoundSeconds = 0.005;
     launch_graph(graph);

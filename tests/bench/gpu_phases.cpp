@@ -5,11 +5,11 @@
 //            [--repeats N] [--rounds N] [--set key=value]... [--piece N] [--queues N] [--mark]
 // Prints a JSON line for each phase, which gpu.py reads: milliseconds, medians over rounds. A round
 // is `repeats` times one and the same phase, enqueued at once (a GPU replays its graph) and awaited
-// once. So waits and launches are hidden as far as the device hides them, and what a phase reads has
-// just been used: the phases need not add up to a step. "all" is whole steps of the trainer, enqueued
-// in the same way; its line has the loss and the norm of the gradient too.
-// --piece and --queues (or PTB_DIST_PIECE and PTB_DIST_QUEUES) vary how the backend overlaps layers;
-// a piece of 0 is the whole window.
+// once. So waits and launches are hidden as far as the device hides them, and what a phase reads
+// has just been used: the phases need not add up to a step. "all" is whole steps of the trainer,
+// enqueued in the same way; its line has the loss and the norm of the gradient too.
+// --piece and --queues (or PTB_DIST_PIECE and PTB_DIST_QUEUES) vary how the backend overlaps
+// layers; a piece of 0 is the whole window.
 // --mark is for a profiler: every phase once, enqueued kernel by kernel, behind a kernel that
 // occurs nowhere else, add_elements<double>. It prints the phases in their order, without times.
 // Words are drawn with p ~ 1/rank; the learning rate is 0, so that every round computes the same.

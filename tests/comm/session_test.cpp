@@ -192,8 +192,8 @@ BOOST_AUTO_TEST_CASE(the_majority_is_right_even_against_root) {
   BOOST_TEST(contains(error->lines().front(), ": rank 0 has \"2.0\"; ranks 1, 2"));
 }
 
-// A rank stays away for longer than the others' deadline, who name it and no other. What they began is
-// still valid, short messages and long ones: when the late rank comes, their sums complete.
+// A rank stays away for longer than the others' deadline, who name it and no other. What they began
+// is still valid, short messages and long ones: when the late rank comes, their sums complete.
 BOOST_AUTO_TEST_CASE(a_missed_deadline_ends_the_wait) {
   Session& session = test::session();
   if (session.size() == 1) return;

@@ -1,6 +1,6 @@
 // Lets the host compiler read a .cu file: the device's vocabulary, as far as the backend speaks it.
-// A word that is missing here does not compile. The compiler reads it before each .cu file (-include
-// in CMakeLists.txt), so no file of the product names it.
+// A word that is missing here does not compile. The compiler reads it before each .cu file
+// (-include in CMakeLists.txt), so no file of the product names it.
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,6 +1,6 @@
 // Device memory is a range of addresses that the host cannot touch: in one of the three kinds of
-// schedule it is open only while the device works. Fresh and freed memory is NaN. Page-locked memory
-// is the host's.
+// schedule it is open only while the device works. Fresh and freed memory is NaN. Page-locked
+// memory is the host's.
 #pragma once
 
 #include <cstddef>

@@ -121,7 +121,8 @@ def all_mutants():
                  "is_aligned && first + kStepWidth <= n", "is_aligned && first < n"),
         *by_text("a bound is not checked", "optimizer.cu", "first + kStepWidth && k < n",
                  "first + kStepWidth"),
-        # Not made: embedding.cu without `u >= *count`. What rows beyond the count get has no meaning.
+        # Not made: embedding.cu without `u >= *count`. What rows beyond the count get has no
+        # meaning.
         *by_text("a row too many is stepped", "optimizer.cu", "u >= *g.count || ", ""),
         *by_text("a column too many is summed", "softmax.cu",
                  "if (threadIdx.y != 0 || column >= columns) return;",
@@ -129,8 +130,8 @@ def all_mutants():
         *by_text("fresh memory is not zeroed", "cuda_backend.cpp", "set_zero(tensor);", ";"),
         *by_text("what came from the window before is added", "stack.cu",
                  "s.is_last ? d_h : d_h", "d_h"),
-        # Not made: staging.cpp without cudaStreamSynchronize. No window downloads by it; the tests of
-        # operations read all that they compare that way.
+        # Not made: staging.cpp without cudaStreamSynchronize. No window downloads by it; the tests
+        # of operations read all that they compare that way.
         *by_text("a result is read before it is there", "cuda_backend.cpp",
                  ".event = record()};", ".event = nullptr};"),
         *by_text("a staged part is overwritten early", "staging.cpp",

@@ -1,9 +1,9 @@
-// The race check: no schedule is needed, since an access that is not ordered after the one before it
-// is reported whatever came first this time.
+// The race check: no schedule is needed, since an access that is not ordered after the one before
+// it is reported whatever came first this time.
 //
-// Kernels that are compiled with -fsanitize=thread call the functions at the end of this file, which
-// take the place of the compiler's library, at each access. Every four bytes of device and shared
-// memory have a cell with the last write and the latest reads. Two accesses are ordered
+// Kernels that are compiled with -fsanitize=thread call the functions at the end of this file,
+// which take the place of the compiler's library, at each access. Every four bytes of device and
+// shared memory have a cell with the last write and the latest reads. Two accesses are ordered
 //   - of different operations of streams, if the clock of the later one has seen the earlier one;
 //   - of one kernel, if they are of one thread, or of one block with a barrier between them.
 // Copies and products come through note_access. Memory is not initialised until it is written.

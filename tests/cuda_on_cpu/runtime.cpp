@@ -1,5 +1,5 @@
-// The CUDA runtime's functions for devices, memory, copies and launches, under the prototypes of the
-// toolkit's own header. A function that is not here is a link error.
+// The CUDA runtime's functions for devices, memory, copies and launches, under the prototypes of
+// the toolkit's own header. A function that is not here is a link error.
 #include "cuda_on_cpu/runtime.hpp"
 
 #include <algorithm>

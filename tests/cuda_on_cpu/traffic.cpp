@@ -1,7 +1,8 @@
-// Bytes that kernels move, in the memory's smallest unit, a sector, which is paid for in full however
-// little of it is used. Each sector remembers the latest block that read it and the latest that wrote
-// it; blocks are numbered through all launches, so that number tells whether this block was there
-// before (its own cache has the sector), or another one of this launch (the L2 cache may have it).
+// Bytes that kernels move, in the memory's smallest unit, a sector, which is paid for in full
+// however little of it is used. Each sector remembers the latest block that read it and the latest
+// that wrote it; blocks are numbered through all launches, so that number tells whether this block
+// was there before (its own cache has the sector), or another one of this launch (the L2 cache may
+// have it).
 #include "cuda_on_cpu/traffic.hpp"
 
 #include <sys/mman.h>

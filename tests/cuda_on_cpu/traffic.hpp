@@ -1,5 +1,5 @@
-// Bytes that kernels move: see traffic.cpp. Counts nothing unless CUDA_ON_CPU_COUNTS asks for it, and
-// no bytes unless the kernels were compiled with the compiler's hooks (README).
+// Bytes that kernels move: see traffic.cpp. Counts nothing unless CUDA_ON_CPU_COUNTS asks for it,
+// and no bytes unless the kernels were compiled with the compiler's hooks (README).
 #pragma once
 
 #include <cstddef>

@@ -376,8 +376,8 @@ BOOST_AUTO_TEST_CASE(slices_add_up_to_the_whole) {
 
 // Of what this build has. An error of a float at each of T·B·(V + 4·H·L) terms adds up like the
 // square root of their number; per parameter, in units of its largest gradient. Inputs of products
-// that are rounded to TF32 or bf16 are wrong at every step and layer; what these weights, which saturate gates, make of
-// it is measured (35 times the error of one input) and doubled.
+// that are rounded to TF32 or bf16 are wrong at every step and layer; what these weights, which
+// saturate gates, make of it is measured (35 times the error of one input) and doubled.
 BOOST_AUTO_TEST_CASE(fast_backends_agree_with_the_reference) {
   constexpr double kInputSlack = 70;
   const std::vector<Problem> problems = {

@@ -1,7 +1,7 @@
 // For a program that is to believe its processor has no AVX-512, or no AVX2 either: PTB_CPU_LEVEL
 // is the highest x86-64 level that it sees, 3 or 2. Linked with --wrap=__cpu_indicator_init, behind
-// which GCC's target_clones choose the variant of each of our loops. Runs before relocation is over,
-// so it calls nothing of another library.
+// which GCC's target_clones choose the variant of each of our loops. Runs before relocation is
+// over, so it calls nothing of another library.
 extern "C" {
 extern unsigned __cpu_features2[];  // of libgcc: three words
 int __real___cpu_indicator_init();

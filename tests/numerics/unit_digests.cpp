@@ -17,7 +17,7 @@
 
 #include "backend/cpu/loops.hpp"
 #include "backend/cpu/products.hpp"
-#include "io/digest.hpp"
+#include "io/files/digest.hpp"
 #include "ptb_dist/backend/backend.hpp"
 #include "ptb_dist/base/numerics.hpp"
 #include "ptb_dist/base/random.hpp"

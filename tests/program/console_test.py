@@ -64,7 +64,8 @@ class OnATerminal(program.TestCase):
             with self.subTest(command):
                 text, log = self.seen(command)
                 self.assertRegex(text, rb"\rEpoch: 1 \[=+\.+\] 1\d/142 loss \d+\.\d+\x1b\[K")
-                # Wherever a bar stands it is drawn over or erased, so every line of the log is whole.
+                # Wherever a bar stands it is drawn over or erased, so every line of the log is
+                # whole.
                 lines = text.replace(b"\r\n", b"\n").split(b"\n")
                 for line in log.splitlines():
                     self.assertIn(line, [shown.rpartition(ERASE)[2] for shown in lines])

@@ -105,7 +105,8 @@ class OnCpu(program.TestCase):
 
 class Curves(OnCpu):
     def test_it_is_the_cpu_backends(self):
-        # Rounding grows with every window, and at learning rate 1 fast (configs/README.md); seen: 3e-7.
+        # Rounding grows with every window, and at learning rate 1 fast (configs/README.md); seen:
+        # 3e-7.
         expected, _ = self.curve(backend="cpu")
         found, _ = self.curve()
         self.assert_near(found, expected, 3e-6)
@@ -223,7 +224,8 @@ class Restarts(OnCpu):
         self.assertEqual(self.checkpoint(cut, 10), self.checkpoint(whole, 10))
 
     def test_the_backends_go_on_from_each_others_checkpoints(self):
-        # Rounding grows with every window, and at learning rate 1 fast (configs/README.md); seen: 3e-7.
+        # Rounding grows with every window, and at learning rate 1 fast (configs/README.md); seen:
+        # 3e-7.
         expected = self.curve(backend="cpu")[0]
         for first, second in (("cpu", "cuda"), ("cuda", "cpu")):
             with self.subTest(first):

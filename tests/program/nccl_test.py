@@ -53,7 +53,8 @@ class Nccl(cuda_trainer_test.OnCpu):
 
 class Sums(Nccl):
     def test_the_curve_of_one_rank(self):
-        # Rounding grows with every window, and at learning rate 1 fast (configs/README.md); seen: 7e-8.
+        # Rounding grows with every window, and at learning rate 1 fast (configs/README.md); seen:
+        # 7e-8.
         expected = self.curve(ranks=1)
         for ranks, seed in ((2, 0), (3, 1), (4, 2), (8, 3)):
             with self.subTest(ranks=ranks):

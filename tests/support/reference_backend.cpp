@@ -395,8 +395,8 @@ void ReferenceBackend::stack_backward(const StackBackward& op) {
   }
 }
 
-// d_Wx = Σ_t x[t]ᵀ·d_z[t];  d_Wh = Σ_t h[t-1]ᵀ·d_s[t];  d_b = Σ_t,b d_z[t,b];  d_b' = Σ_t,b d_s[t,b]
-// where d_s is d_z but for a cell with a recurrent share.
+// d_Wx = Σ_t x[t]ᵀ·d_z[t];  d_Wh = Σ_t h[t-1]ᵀ·d_s[t];  d_b = Σ_t,b d_z[t,b];  d_b' = Σ_t,b
+// d_s[t,b] where d_s is d_z but for a cell with a recurrent share.
 void ReferenceBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   const auto layer = static_cast<std::size_t>(op.layer);
   const Tensor& d_z = op.activations.gates[layer];

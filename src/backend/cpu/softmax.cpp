@@ -45,8 +45,8 @@ void CpuBackend::sum_rows(const Tensor& x, const Tensor& out) {
   const std::int64_t rows = x.shape()[0], columns = x.shape()[1];
   const float* data = x.data<float>();
   float* sums = out.data<float>();
-  // Blocks of columns: every thread reads its own part of each row, in row order. In double, since a
-  // float that takes in hundreds of rows one by one loses as many roundings: this was the largest
+  // Blocks of columns: every thread reads its own part of each row, in row order. In double, since
+  // a float that takes in hundreds of rows one by one loses as many roundings: this was the largest
   // error of the gradient's norm.
   constexpr std::int64_t kBlock = 256;
   parallel_for(threads_, columns, kBlock, [&](std::int64_t begin, std::int64_t end) {

@@ -51,8 +51,8 @@ PhysicalDevice CudaBackend::device() const {
   return device;
 }
 
-// Workspaces of cuBLAS; d_h, d_c and the losses of rows; in bf16 copies of the weights, and room for
-// the largest operands: d_logits or d_z that two queues share, d_z on one, the gradient of a
+// Workspaces of cuBLAS; d_h, d_c and the losses of rows; in bf16 copies of the weights, and room
+// for the largest operands: d_logits or d_z that two queues share, d_z on one, the gradient of a
 // recurrent share on another, a layer's input on two.
 std::int64_t CudaBackend::own_bytes(const Extents& e) const {
   constexpr std::int64_t kFloat = sizeof(float), kDouble = sizeof(double), kBf16 = 2;

@@ -2,8 +2,8 @@
 // real_type() is f32 in every precision. One file per operation group, as in backend/cpu: dropout,
 // window, embedding, stack, softmax, optimizer.
 //
-// An operation may use several streams, layers and products that do not depend on each other side by
-// side; it begins and ends on the first, which gives the order between operations.
+// An operation may use several streams, layers and products that do not depend on each other side
+// by side; it begins and ends on the first, which gives the order between operations.
 //
 // Deterministic: no atomic additions, every sum in an order that its shape fixes; each stream has a
 // cuBLAS with a workspace of its own. Nothing that changes from step to step is an argument of a

@@ -1,8 +1,9 @@
 // The one header that knows that a kernel may be compiled by nvcc or by the host compiler. Only .cu
 // files include it.
 //
-// Kernels are started by launch(), take shared memory from the macros below, and use of the device's
-// vocabulary what both compilers have: thread and block indices, __syncthreads, __shfl_xor_sync.
+// Kernels are started by launch(), take shared memory from the macros below, and use of the
+// device's vocabulary what both compilers have: thread and block indices, __syncthreads,
+// __shfl_xor_sync.
 #pragma once
 
 #include <cuda_runtime.h>

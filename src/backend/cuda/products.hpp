@@ -64,8 +64,8 @@ class Products {
   enum class Into { overwrite, add };
   void multiply(const MatrixView& a, const MatrixView& b, float* c, Into into = Into::overwrite);
 
-  // The matrix as several products take it, also of other streams that wait for this one: in bf16 it
-  // is converted once, into `copy`.
+  // The matrix as several products take it, also of other streams that wait for this one: in bf16
+  // it is converted once, into `copy`.
   MatrixView converted(const MatrixView& matrix, Scratch& copy);
 
   // "tf32, cuBLAS 13.1.0"

@@ -15,7 +15,8 @@ class Queue {
   Products& products() { return products_; }
   const Products& products() const { return products_; }
 
-  // Later work of this queue waits for all that `other` has been given so far. Both may be the same.
+  // Later work of this queue waits for all that `other` has been given so far. Both may be the
+  // same.
   void wait_for(const Queue& other);
 
  private:

@@ -54,10 +54,10 @@ __global__ void __launch_bounds__(kReduceThreads)
   if (threadIdx.x == 0) *sum = all;
 }
 
-// A block has 32 neighbouring columns, so that a warp reads whole cache lines, and 8 warps, of which
-// warp w has the rows w, w + 8, ...: with one thread a column, 700 rows of 10,000 columns would keep
-// a third of the threads of an H100 busy. In double, since a float that takes in hundreds of rows
-// one by one loses as many roundings.
+// A block has 32 neighbouring columns, so that a warp reads whole cache lines, and 8 warps, of
+// which warp w has the rows w, w + 8, ...: with one thread a column, 700 rows of 10,000 columns
+// would keep a third of the threads of an H100 busy. In double, since a float that takes in
+// hundreds of rows one by one loses as many roundings.
 constexpr unsigned kColumns = 32, kRowsAtOnce = 8;
 
 __global__ void __launch_bounds__(kColumns* kRowsAtOnce)

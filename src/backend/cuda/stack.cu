@@ -2,8 +2,8 @@
 // products over many steps: the inputs' share of the gates forward, the inputs' and the weights'
 // gradients backward. Inside remain h·Wh and d_z·Whᵀ, each followed by one kernel over the cells.
 //
-// These are small and wait for each other, so layers run side by side, each on a queue of its own as
-// long as there are queues: a layer begins with the first steps of a window as soon as the layer
+// These are small and wait for each other, so layers run side by side, each on a queue of its own
+// as long as there are queues: a layer begins with the first steps of a window as soon as the layer
 // before is through with them, which continues with the next ones.
 #include <algorithm>
 #include <vector>
