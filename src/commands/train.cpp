@@ -7,6 +7,7 @@
 #include "ptb_dist/run/ending.hpp"
 #include "ptb_dist/run/header.hpp"
 #include "ptb_dist/run/inputs.hpp"
+#include "ptb_dist/run/leftovers.hpp"
 #include "ptb_dist/run/starting_parameters.hpp"
 
 namespace ptb {
@@ -16,7 +17,10 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   const Config& config = line.config.values;
   const bool is_dry = line.action == CommandLine::Action::dry_run;
   check_resume_is_there(session, line);
-  const Machine machine = make_machine(session, config, factories);
+  Machine machine = make_machine(session, config, factories);
+  if (!is_dry) {
+    for (std::string& text : remove_leftovers(session)) machine.lines.push_back(std::move(text));
+  }
   Backend& backend = *machine.backend;
 
   // 2. The text, the checkpoint to go on from, and what follows from all of this.

@@ -80,7 +80,7 @@ Header header_of(const ResolvedConfig& config, const Corpus& corpus, const Plan&
   header.lines = header_lines(config, corpus, plan,
                               fmt::format("{}, all-reduce: {}", machine.backend->description(),
                                           machine.communicator->name()));
-  header.lines.insert(header.lines.begin() + 1, machine.seats.begin(), machine.seats.end());
+  header.lines.insert(header.lines.begin() + 1, machine.lines.begin(), machine.lines.end());
   header.warnings = machine.warnings;
   append(header.warnings, corpus_warnings(corpus));
   append(header.warnings, plan.warnings(config.values, machine.ranks_on_a_gpu));

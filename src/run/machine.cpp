@@ -58,7 +58,7 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
   const std::vector<Seat> seats = gather_seats(session, *machine.backend);
   session.on_root([&] {
     for (const Seat& seat : seats) machine.hosts.push_back(seat.host);
-    machine.seats = lines_of(seats);
+    machine.lines = lines_of(seats);
     if (machine.backend->name() == "cpu") append(machine.warnings, std::move(threads.warnings));
     // They are of one model, which the backends' identity has.
     const std::vector<int> sharing = ranks_by_device(seats);

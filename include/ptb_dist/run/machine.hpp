@@ -26,9 +26,9 @@ struct Machine {
   std::unique_ptr<Communicator> communicator;
   int threads = 1;
 
-  // Of root alone. By rank, the host; for the log, which rank has which GPU, and what is odd about
-  // it.
-  std::vector<std::string> hosts{}, seats{}, warnings{};
+  // Of root alone: the host of each rank; for the log, which rank has what of the machine, and what
+  // is odd about it.
+  std::vector<std::string> hosts{}, lines{}, warnings{};
   double peak_flops = 0;   // of all GPUs together, in the backend's precision; 0: not known
   int ranks_on_a_gpu = 1;  // at most
 };

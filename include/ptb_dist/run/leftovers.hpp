@@ -1,0 +1,40 @@
+// What jobs that were killed have left on a host: nobody else ever removes it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "ptb_dist/comm/session.hpp"
+
+namespace ptb {
+
+// Where Open MPI 4 keeps things, and whose are looked at.
+struct LeftoverPlaces {
+  std::filesystem::path memory = "/dev/shm";  // vader_segment.HOST.UID.*, 4 MB a rank
+  std::filesystem::path sessions;             // ompi.HOST.UID, a folder for each job
+  std::filesystem::path processes = "/proc";
+  std::string host;
+  unsigned user = 0;
+  // Younger ones may be of a job that is starting: its processes have not opened them yet.
+  std::chrono::seconds age = std::chrono::minutes(1);
+};
+
+struct Leftovers {
+  int segments = 0;
+  std::int64_t segment_bytes = 0;
+  int sessions = 0;
+};
+
+// Removes shared memory segments, and session folders of mpirun and its daemons, that no process
+// has open or mapped. Without /proc nothing is removed. Throws nothing: what cannot be removed
+// stays.
+Leftovers remove_leftovers(const LeftoverPlaces& places);
+
+// The same on every host of the run, by one rank of each, for this user. A line for each host where
+// something was removed, on root. Collective.
+std::vector<std::string> remove_leftovers(Session& session);
+
+}  // namespace ptb
