@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
+#include <string_view>
 
 #include "commands/commands.hpp"
 #include "ptb_dist/base/command_line.hpp"
@@ -56,6 +58,13 @@ int run(Session& session, const std::vector<std::string>& arguments, const Facto
   return train_command(session, line, factories);
 }
 
+// Before MPI knows the ranks, tasks that Slurm has started alike would each print the same line. One
+// that the machine lacks something for is told by each.
+bool tells_for_its_launch(const Error& error) {
+  const char* task = std::getenv("SLURM_PROCID");
+  return error.code() != ExitCode::usage || task == nullptr || std::string_view(task) == "0";
+}
+
 int run_in_session(int argc, char** argv, const Factories& factories) {
   const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   try {
@@ -80,7 +89,7 @@ int run_in_session(int argc, char** argv, const Factories& factories) {
     }
   } catch (...) {  // MPI or a thread could not be started
     const Error error = error_in_flight();
-    print_error(error, "");
+    if (tells_for_its_launch(error)) print_error(error, "");
     return static_cast<int>(error.code());
   }
 }

@@ -45,11 +45,21 @@ Error singleton_error(const Launch& launch) {
                           : fmt::format("use the mpirun of {}", Session::library_version())});
 }
 
+// Whether srun has started this task without a service that MPI could ask for the others. Open MPI
+// would end each task with a page of its own.
+bool has_no_service(const Launch& launch) {
+  const auto is_set = [](const char* name) { return std::getenv(name) != nullptr; };
+  return launch.variable == "SLURM_STEP_NUM_TASKS" && !is_set("PMIX_RANK") && !is_set("PMI_RANK");
+}
+
 }  // namespace
 
 void initialise_mpi(int* argc, char*** argv) {
   // Read before MPI_Init, which sets variables of its own.
   const std::optional<Launch> launch = launch_of_environment();
+  if (launch && launch->processes > 1 && has_no_service(*launch)) {
+    throw singleton_error(*launch);
+  }
   // Where these are lacking, MPI ends the process with pages of its own, or crashes.
   require_room_for_mpi(!launch);
   int level = MPI_THREAD_SINGLE;

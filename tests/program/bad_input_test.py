@@ -256,6 +256,20 @@ class BadInput(program.TestCase):
     def test_configuration(self):
         self.try_cases(CONFIGURATION_CASES)
 
+    def test_tasks_that_do_not_know_each_other_say_so_once_and_before_mpi_begins(self):
+        # Were MPI asked, it would end with its own words for this setting.
+        step = {"SLURM_JOB_ID": "17", "SLURM_STEP_NUM_TASKS": "4", "OMPI_MCA_pml": "none_such"}
+        for task, lines in (("0", [["SLURM_STEP_NUM_TASKS=4", "srun --mpi=pmix"]]), ("3", [])):
+            ended = program.run(TINY, self.program, cwd=self.scratch,
+                                changes={**step, "SLURM_PROCID": task})
+            self.check(ended, USAGE, lines)
+            self.assertEqual(len(ended.err.splitlines()), len(lines), ended.err)
+
+    def test_a_batch_script_of_many_tasks_may_start_one_process(self):
+        batch = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+        ended = program.run([*TINY, "--dry-run"], self.program, cwd=self.scratch, changes=batch)
+        self.assertEqual(ended.status, 0, ended.err)
+
     def test_output(self):
         self.try_cases(OUTPUT_CASES)
 
