@@ -2,12 +2,14 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <vector>
 
 #include "cuda_on_cpu/race.hpp"
 #include "cuda_on_cpu/sanitizer.hpp"
@@ -19,6 +21,7 @@ namespace {
 constexpr std::size_t kSpan = std::size_t{1} << 32;  // of addresses; pages come when touched
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kGap = 512;
+constexpr std::size_t kLarge = std::size_t{1} << 20;
 
 struct Place {
   std::size_t offset, reserved, bytes;
@@ -70,12 +73,36 @@ void protect(const void* begin, std::size_t bytes, int protection) {
   if (bytes > 0) mprotect(const_cast<void*>(begin), bytes, protection);
 }
 
-// Of one allocation, whose pages are its own.
+// kLarge bytes of NaN.
+int nan_file() {
+  static const int file = [] {
+    const std::vector<unsigned char> nans(kLarge, 0xff);
+    const int made = memfd_create("nan", MFD_CLOEXEC);
+    if (write(made, nans.data(), kLarge) != static_cast<ssize_t>(kLarge)) fail("no file of NaN");
+    return made;
+  }();
+  return file;
+}
+
+// Of one allocation, whose pages are its own. A large one is mapped to that file, so that it has
+// pages of its own where it is written to: of cuBLAS' workspaces, most of a backend's memory,
+// nothing is, and to fill, to open and to close all their pages was half the time of a test.
 void fill_with_nan(void* address, std::size_t reserved) {
-  protect(address, reserved, PROT_READ | PROT_WRITE);
   allow_access(address, reserved);
-  std::memset(address, 0xff, reserved);
-  if (is_closed_to_host() && arena().open == 0) protect(address, reserved, PROT_NONE);
+  const bool closes = is_closed_to_host() && arena().open == 0;
+  if (reserved < kLarge) {
+    protect(address, reserved, PROT_READ | PROT_WRITE);
+    std::memset(address, 0xff, reserved);
+    if (closes) protect(address, reserved, PROT_NONE);
+    return;
+  }
+  for (std::size_t done = 0; done < reserved; done += kLarge) {
+    void* const part = static_cast<unsigned char*>(address) + done;
+    if (mmap(part, std::min(kLarge, reserved - done), closes ? PROT_NONE : PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, nan_file(), 0) == MAP_FAILED) {
+      fail("no mapping of NaN");
+    }
+  }
 }
 
 std::size_t rounded(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }
