@@ -20,11 +20,11 @@
 namespace ptb::cuda_on_cpu {
 
 Place place;
+Runner runner;
 
 namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
-constexpr std::size_t kSharedBytes = std::size_t{227} << 10;
 constexpr std::size_t kSharedGap = 64;  // an index beyond an array must not hit the next one
 constexpr int kLanes = 32;
 
@@ -105,7 +105,6 @@ Block& block() {
   return instance;
 }
 
-Runner running;
 std::uint64_t grids_run = 0;
 
 // --- turns -----------------------------------------------------------------------------------
@@ -113,7 +112,7 @@ std::uint64_t grids_run = 0;
 void Block::begin(const GridCall& call) {
   count_ = static_cast<int>(call.block.x * call.block.y * call.block.z);
   done_ = at_barrier_ = 0;
-  running.epoch = 0;
+  runner.epoch = 0;
   threads_.assign(static_cast<std::size_t>(count_), {});
   warps_.assign(static_cast<std::size_t>((count_ + kLanes - 1) / kLanes), {});
   ready_.clear();
@@ -154,7 +153,7 @@ void Block::run(GridCall& call, Dice& dice) {
   arguments_.clear();
   for (auto& argument : call.arguments) arguments_.push_back(argument.data());
   begin(call);
-  running.is_kernel = true;
+  runner.is_kernel = true;
   while (done_ < count_) {
     if (!ready_.empty() && goes_on_first()) {
       run_one_ready();
@@ -166,7 +165,7 @@ void Block::run(GridCall& call, Dice& dice) {
       fail_stuck();
     }
   }
-  running.is_kernel = false;
+  runner.is_kernel = false;
 }
 
 void Block::run_one_ready() {
@@ -217,7 +216,7 @@ void Block::release_barrier() {
     ready_.push_back(order_[static_cast<std::size_t>(t)]);
   }
   at_barrier_ = 0;
-  ++running.epoch;
+  ++runner.epoch;
 }
 
 void Block::fail_stuck() {
@@ -277,7 +276,7 @@ void Block::set_place(int thread) {
   const auto t = static_cast<unsigned>(thread);
   const dim3& extent = place.block_extent;
   place.thread = {t % extent.x, t / extent.x % extent.y, t / (extent.x * extent.y)};
-  running.thread = static_cast<std::uint16_t>(t);
+  runner.thread = static_cast<std::uint16_t>(t);
 }
 
 // --- what threads wait for -------------------------------------------------------------------
@@ -327,18 +326,11 @@ std::uint64_t exchange(unsigned mask, std::uint64_t value, int lane_mask, Line l
   return block().exchange(mask, value, lane_mask, line);
 }
 
-const Runner& runner() { return running; }
-
 unsigned char* shared_memory() {
   static auto* const memory =
       static_cast<unsigned char*>(mmap(nullptr, kSharedBytes, PROT_READ | PROT_WRITE,
                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   return memory;
-}
-
-bool is_shared(const void* address) {
-  const auto* p = static_cast<const unsigned char*>(address);
-  return p >= shared_memory() && p < shared_memory() + kSharedBytes;
 }
 
 // 0 bytes: how many are in use.
@@ -375,7 +367,7 @@ void run_grid(GridCall& call) {
   const std::size_t first = dice.below(blocks);
   for (std::size_t k = 0; k < blocks; ++k) {
     const std::size_t b = (first + k * stride) % blocks;
-    running.block = static_cast<std::uint32_t>(b);
+    runner.block = static_cast<std::uint32_t>(b);
     count_block();
     place.block = {static_cast<unsigned>(b % call.grid.x),
                    static_cast<unsigned>(b / call.grid.x % call.grid.y),

@@ -35,8 +35,8 @@ struct Runner {
   std::uint16_t thread = 0;
   std::uint16_t epoch = 0;
 };
-const Runner& runner();
+extern Runner runner;
 
-bool is_shared(const void* address);
+constexpr std::size_t kSharedBytes = std::size_t{227} << 10;  // from shared_memory()
 
 }  // namespace ptb::cuda_on_cpu

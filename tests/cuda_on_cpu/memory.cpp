@@ -73,6 +73,12 @@ void protect(const void* begin, std::size_t bytes, int protection) {
   if (bytes > 0) mprotect(const_cast<void*>(begin), bytes, protection);
 }
 
+// The allocation that was asked about last: the next access is in it, in all likelihood.
+struct Range {
+  const char *begin = nullptr, *end = nullptr;
+};
+Range latest;
+
 // kLarge bytes of NaN.
 int nan_file() {
   static const int file = [] {
@@ -140,6 +146,7 @@ bool free_device_memory(void* address) {
   a.used -= found->second.bytes;
   a.vacant.emplace(found->second.reserved, found->second.offset);
   a.allocations.erase(found);
+  latest = {};
   return true;
 }
 
@@ -171,11 +178,15 @@ bool is_pinned(const void* address, std::size_t bytes) {
 }
 
 bool is_allocated(const void* address, std::size_t bytes) {
-  auto after = arena().allocations.upper_bound(address);
-  if (after == arena().allocations.begin()) return false;
-  --after;
-  const auto* begin = static_cast<const char*>(after->first);
-  return static_cast<const char*>(address) + bytes <= begin + after->second.bytes;
+  const auto* first = static_cast<const char*>(address);
+  if (first < latest.begin || first >= latest.end) {
+    auto after = arena().allocations.upper_bound(address);
+    if (after == arena().allocations.begin()) return false;
+    --after;
+    const auto* begin = static_cast<const char*>(after->first);
+    latest = {begin, begin + after->second.bytes};
+  }
+  return first >= latest.begin && first + bytes <= latest.end;
 }
 
 const unsigned char* device_begin() { return arena().begin; }

@@ -27,19 +27,19 @@ namespace ptb::cuda_on_cpu {
 namespace {
 
 constexpr std::size_t kGranule = 4;
-constexpr std::size_t kSharedSpan = std::size_t{256} << 10;
 
 struct Access {
   std::uint32_t number = 0;  // of the operation on its lane; 0: there was none
   std::uint32_t block = 0;
   std::uint16_t lane = 0;
   std::uint16_t thread = 0;
-  std::uint16_t epoch = 0;  // barriers that the block had passed
-  std::uint8_t bytes = 0;   // a bit for each byte of the granule
+  std::uint16_t epoch = 0;     // barriers that the block had passed
+  std::uint8_t bytes : 4 = 0;  // a bit for each byte of the granule
   // Of reads that this one stands for: by other threads of the block, or of other blocks.
-  bool is_of_threads = false;
-  bool is_of_blocks = false;
+  bool is_of_threads : 1 = false;
+  bool is_of_blocks : 1 = false;
 };
+static_assert(sizeof(Access) == 16);  // cells are what the check's time goes to
 
 // Two reads, since operations of two streams may read before a third one writes.
 struct Cell {
@@ -49,21 +49,38 @@ struct Cell {
 };
 
 bool is_instrumented = false;
+// Shared memory that was accessed since it was forgotten.
+std::uintptr_t shared_low = UINTPTR_MAX, shared_high = 0;
 
-Cell* shadow(std::size_t span) {
-  void* memory = mmap(nullptr, span / kGranule * sizeof(Cell), PROT_READ | PROT_WRITE,
+// Device or shared memory, and its cells: none before the first instrumented function is loaded.
+struct Checked {
+  const unsigned char* begin = nullptr;
+  std::size_t bytes = 0;
+  Cell* cells = nullptr;
+
+  bool has(const unsigned char* address) const {
+    return static_cast<std::size_t>(address - begin) < bytes;
+  }
+};
+Checked device, shared;
+
+Checked checked(const unsigned char* begin, std::size_t bytes) {
+  void* memory = mmap(nullptr, bytes / kGranule * sizeof(Cell), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) fail("no addresses for the race check's shadow");
-  return static_cast<Cell*>(memory);
+  return {begin, bytes, static_cast<Cell*>(memory)};
+}
+
+void begin_check() {
+  if (is_instrumented) return;
+  is_instrumented = true;
+  device = checked(device_begin(), device_span());
+  shared = checked(shared_memory(), kSharedBytes);
 }
 
 Cell& cell_of(const unsigned char* address) {
-  static Cell* const device = shadow(device_span());
-  static Cell* const shared = shadow(kSharedSpan);
-  if (is_device(address)) {
-    return device[static_cast<std::size_t>(address - device_begin()) / kGranule];
-  }
-  return shared[static_cast<std::size_t>(address - shared_memory()) / kGranule];
+  const Checked& memory = device.has(address) ? device : shared;
+  return memory.cells[static_cast<std::size_t>(address - memory.begin) / kGranule];
 }
 
 bool is_same_operation(const Access& a, const Access& b) {
@@ -114,7 +131,7 @@ void note_read(Cell& cell, const Access& now, bool is_kernel) {
     if (read.number != 0 && is_same_operation(read, now)) {
       const Access before = read;
       read = now;
-      read.bytes = static_cast<std::uint8_t>(before.bytes | now.bytes);
+      read.bytes = (before.bytes | now.bytes) & 0xfu;
       read.is_of_blocks = before.is_of_blocks || before.block != now.block;
       // An older read of another epoch is ordered before whatever this one is ordered before.
       read.is_of_threads =
@@ -138,7 +155,7 @@ void note(const unsigned char* address, std::size_t bytes, bool is_write, Access
   while (bytes > 0) {
     const std::size_t first = reinterpret_cast<std::uintptr_t>(address) % kGranule;
     const std::size_t length = std::min(bytes, kGranule - first);
-    now.bytes = bytes_within(first, first + length);
+    now.bytes = bytes_within(first, first + length) & 0xfu;
     Cell& cell = cell_of(address);
     if (is_write) {
       note_write(cell, now);
@@ -152,23 +169,27 @@ void note(const unsigned char* address, std::size_t bytes, bool is_write, Access
 
 // Of a kernel's thread, from the compiler's hook.
 void note_thread_access(const void* address, std::size_t bytes, bool is_write) {
-  if (!runner().is_kernel) return;
+  if (!runner.is_kernel) return;
   const auto* p = static_cast<const unsigned char*>(address);
-  const bool is_in_shared = is_shared(p);
-  if (!is_in_shared && !is_device(p)) return;  // the thread's own stack
+  const bool is_in_shared = shared.has(p);
+  if (!is_in_shared && !device.has(p)) return;  // the thread's own stack
   if (!is_in_shared && !is_allocated(p, bytes)) {
     fail("a kernel leaves its memory: " + std::to_string(bytes) + " bytes, block " +
-         std::to_string(runner().block) + " thread " + std::to_string(runner().thread));
+         std::to_string(runner.block) + " thread " + std::to_string(runner.thread));
   }
   if (reinterpret_cast<std::uintptr_t>(p) % std::min<std::size_t>(bytes, 16) != 0) {
     fail("a kernel's access of " + std::to_string(bytes) + " bytes is not aligned");
   }
+  if (is_in_shared) {
+    shared_low = std::min(shared_low, reinterpret_cast<std::uintptr_t>(p));
+    shared_high = std::max(shared_high, reinterpret_cast<std::uintptr_t>(p) + bytes);
+  }
   note(p, bytes, is_write,
        {.number = current_operation()->number,
-        .block = runner().block,
+        .block = runner.block,
         .lane = static_cast<std::uint16_t>(current_operation()->lane),
-        .thread = runner().thread,
-        .epoch = runner().epoch},
+        .thread = runner.thread,
+        .epoch = runner.epoch},
        true);
   if (!is_in_shared) count_access(p, bytes, is_write);
 }
@@ -184,15 +205,24 @@ void note_access(const void* address, std::size_t bytes, bool is_write) {
        false);
 }
 
+// Pages of cells that are given back are zero when they are touched again: few of them ever are.
 void forget_accesses(const void* address, std::size_t bytes) {
   if (!is_instrumented) return;
-  const auto* begin = static_cast<const unsigned char*>(address);
-  std::fill_n(&cell_of(begin), (bytes + kGranule - 1) / kGranule, Cell{});
+  Cell* const cells = &cell_of(static_cast<const unsigned char*>(address));
+  if (madvise(cells, bytes / kGranule * sizeof(Cell), MADV_DONTNEED) != 0) {
+    fail("the race check cannot forget accesses");
+  }
 }
 
 // Shared memory is another block's now.
 void forget_shared() {
-  if (is_instrumented) forget_accesses(shared_memory(), reserve_shared(0));
+  if (shared_high == 0) return;
+  const auto* begin = reinterpret_cast<const unsigned char*>(shared_low / kGranule * kGranule);
+  std::fill_n(&cell_of(begin),
+              (shared_high - reinterpret_cast<std::uintptr_t>(begin) + kGranule - 1) / kGranule,
+              Cell{});
+  shared_low = UINTPTR_MAX;
+  shared_high = 0;
 }
 
 }  // namespace ptb::cuda_on_cpu
@@ -200,7 +230,7 @@ void forget_shared() {
 // What GCC calls; its names and types are the compiler's.
 extern "C" {
 
-void __tsan_init() { ptb::cuda_on_cpu::is_instrumented = true; }
+void __tsan_init() { ptb::cuda_on_cpu::begin_check(); }
 
 #define PTB_HOOKS(bytes)                                         \
   void __tsan_read##bytes(void* address) {                       \

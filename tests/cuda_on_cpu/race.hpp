@@ -8,9 +8,9 @@ namespace ptb::cuda_on_cpu {
 
 // A copy or a product reads or writes device memory.
 void note_access(const void* address, std::size_t bytes, bool is_write);
-// The memory is another's from here on, and not initialised.
+// Whole pages of device memory are another's from here on, and not initialised.
 void forget_accesses(const void* address, std::size_t bytes);
-// All of shared memory is.
+// So is all of shared memory.
 void forget_shared();
 
 }  // namespace ptb::cuda_on_cpu

@@ -91,11 +91,6 @@ void stamp(Operation& operation, std::uint32_t lane, Clock& clock) {
   operation.clock = clock;
 }
 
-const Operation*& current_operation() {
-  static const Operation* operation = nullptr;
-  return operation;
-}
-
 // Never destroyed: handles may be freed after the statics of this file.
 std::set<cudaStream_t>& streams() {
   static auto& instance = *new std::set<cudaStream_t>;

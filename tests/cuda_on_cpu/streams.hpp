@@ -38,7 +38,10 @@ std::uint32_t new_lane();
 // Gives the operation the lane's next number, and both clocks what precedes them.
 void stamp(Operation& operation, std::uint32_t lane, Clock& clock);
 // The operation that runs; null while none does.
-const Operation*& current_operation();
+inline const Operation*& current_operation() {
+  static const Operation* operation = nullptr;
+  return operation;
+}
 
 // Between cudaStreamBeginCapture and cudaStreamEndCapture: operations become nodes.
 struct Node {
