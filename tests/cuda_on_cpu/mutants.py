@@ -21,11 +21,11 @@ import subprocess
 import sys
 import tempfile
 
-SOURCE = pathlib.Path(__file__).resolve().parents[3]
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BACKEND = SOURCE / "src" / "backend" / "cuda"
 COMM = SOURCE / "src" / "comm"
 NCCL_SIDE = ("native.cpp", "nccl_communicator.cpp")
-sys.path.insert(0, str(SOURCE / "tests" / "train"))
+sys.path.insert(0, str(SOURCE / "tests" / "program"))
 import program  # noqa: E402
 
 TARGET = "ptb_dist_cuda_racecheck"
