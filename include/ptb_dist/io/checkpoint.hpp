@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,10 @@ struct EpochResult {
   double train = 0;  // perplexities
   double valid = 0;
 
+  static auto members(auto& self) {  // for base/archive.hpp
+    auto& [learning_rate, train, valid] = self;
+    return std::tie(learning_rate, train, valid);
+  }
   bool operator==(const EpochResult&) const = default;
 };
 
@@ -44,6 +49,10 @@ struct Progress {
 
   // The epoch with the lowest validation perplexity, the first of equals; -1 before any is over.
   int best_epoch() const;
+  static auto members(auto& self) {
+    auto& [epoch, window, step, cross_entropy, history] = self;
+    return std::tie(epoch, window, step, cross_entropy, history);
+  }
   bool operator==(const Progress&) const = default;
 };
 
@@ -53,6 +62,10 @@ struct CorpusIdentity {
   std::array<std::int64_t, 3> tokens{};  // by Split
   std::array<std::string, 3> digests{};  // XXH3-128 of the ids (i32, little endian), by Split
 
+  static auto members(auto& self) {
+    auto& [words, tokens, digests] = self;
+    return std::tie(words, tokens, digests);
+  }
   bool operator==(const CorpusIdentity&) const = default;
 };
 CorpusIdentity identity_of(const Corpus& corpus);
