@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
 #include "ptb_dist/base/limits.hpp"
@@ -12,113 +11,104 @@
 namespace ptb {
 namespace {
 
-// Runs `work`; what it threw, as an Error.
-std::optional<Error> error_of(const std::function<void()>& work) {
+// An Error on its way to other ranks.
+struct ToldError {
+  ExitCode code = ExitCode::internal;
+  std::string host{};  // where it was thrown
+  std::vector<std::string> lines{};
+
+  static auto members(auto& self) {
+    auto& [code, host, lines] = self;
+    return std::tie(code, host, lines);
+  }
+};
+
+// Runs `work`; what it threw.
+std::optional<ToldError> error_of(const std::function<void()>& work, const std::string& host) {
   try {
     work();
     return std::nullopt;
   } catch (...) {
-    return error_in_flight();
+    const Error error = error_in_flight();
+    return ToldError{.code = error.code(), .host = host, .lines = error.lines()};
   }
 }
 
-// As a message: the code, then the lines, each on a line of its own (an Error's lines have no line
-// feed). Empty: no error.
-std::string packed(const std::optional<Error>& error) {
-  if (!error) return {};
-  return fmt::format("{}\n{}", static_cast<int>(error->code()), fmt::join(error->lines(), "\n"));
-}
-
-AgreedError unpacked(std::string_view message) {
-  const auto next_line = [&message] {
-    const std::size_t end = std::min(message.find('\n'), message.size());
-    const std::string_view line = message.substr(0, end);
-    message.remove_prefix(std::min(end + 1, message.size()));
-    return line;
-  };
-  const std::string_view number = next_line();
-  int code = static_cast<int>(ExitCode::internal);
-  std::from_chars(number.data(), number.data() + number.size(), code);
+void throw_if_any(const std::optional<ToldError>& error) {
+  if (!error) return;
   std::vector<Complaint> complaints;
-  do {
-    complaints.push_back({.what = std::string(next_line())});
-  } while (!message.empty());
-  return {static_cast<ExitCode>(code), std::move(complaints)};
+  for (const std::string& line : error->lines) complaints.push_back({.what = line});
+  throw AgreedError(error->code, std::move(complaints));
 }
 
 // Ranks that gave the same text.
-struct Camp {
+struct Group {
   std::string text;
   std::vector<int> ranks;  // ascending
 };
 
 // The largest first; of equal ones that of the lowest rank.
-std::vector<Camp> camps_of(const std::vector<std::string>& texts) {
-  std::vector<Camp> camps;
+std::vector<Group> groups_of(const std::vector<std::string>& texts) {
+  std::vector<Group> groups;
   for (std::size_t rank = 0; rank < texts.size(); ++rank) {
-    auto camp = std::ranges::find(camps, texts[rank], &Camp::text);
-    if (camp == camps.end())
-      camp = camps.insert(camps.end(), Camp{.text = texts[rank], .ranks = {}});
-    camp->ranks.push_back(static_cast<int>(rank));
+    auto group = std::ranges::find(groups, texts[rank], &Group::text);
+    if (group == groups.end())
+      group = groups.insert(groups.end(), Group{.text = texts[rank], .ranks = {}});
+    group->ranks.push_back(static_cast<int>(rank));
   }
-  std::ranges::stable_sort(camps, std::ranges::greater{},
-                           [](const Camp& camp) { return camp.ranks.size(); });
-  return camps;
+  std::ranges::stable_sort(groups, std::ranges::greater{},
+                           [](const Group& group) { return group.ranks.size(); });
+  return groups;
 }
 
 // "rank 3 has "b"", "ranks 1, 4 have "b"".
-std::string sentence(const Camp& camp) {
+std::string sentence(const Group& group) {
   constexpr std::size_t kNamed = 16;  // of a thousand odd ranks the first are enough
-  const std::size_t named = std::min(camp.ranks.size(), kNamed);
-  const std::vector<int> first(camp.ranks.begin(),
-                               camp.ranks.begin() + static_cast<std::ptrdiff_t>(named));
-  const std::size_t rest = camp.ranks.size() - named;
-  const bool is_one = camp.ranks.size() == 1;
+  const std::size_t named = std::min(group.ranks.size(), kNamed);
+  const std::vector<int> first(group.ranks.begin(),
+                               group.ranks.begin() + static_cast<std::ptrdiff_t>(named));
+  const std::size_t rest = group.ranks.size() - named;
+  const bool is_one = group.ranks.size() == 1;
   return fmt::format("rank{} {}{} {} \"{}\"", is_one ? "" : "s", fmt::join(first, ", "),
                      rest > 0 ? fmt::format(" and {} more", rest) : "", is_one ? "has" : "have",
-                     escaped(camp.text));
+                     escaped(group.text));
 }
 
 }  // namespace
 
 void Session::on_root(const std::function<void()>& work) {
-  std::string message;
-  if (is_root()) message = packed(error_of(work));
-  broadcast(message);
-  if (!message.empty()) throw unpacked(message);
+  std::optional<ToldError> error;
+  if (is_root()) error = error_of(work, host_);
+  broadcast(error);
+  throw_if_any(error);
 }
 
 void Session::on_every_rank(const std::function<void()>& work) {
-  std::string message = packed(error_of(work));
-  // Before an error stands the host that it came from.
-  const std::vector<std::string> messages =
-      gather(message.empty() ? message : host_ + '\n' + message);
+  std::optional<ToldError> error = error_of(work, host_);
+  const std::vector<std::optional<ToldError>> errors = gather(error);
   if (is_root()) {
-    message.clear();
-    const auto first = std::ranges::find_if_not(messages, &std::string::empty);
-    if (first != messages.end()) {
-      const std::size_t host_end = first->find('\n');
-      message = first->substr(host_end + 1);
-      if (std::ranges::find(messages, std::string()) != messages.end()) {
-        message.insert(
-            message.find('\n') + 1,
-            fmt::format("rank {} ({}): ", first - messages.begin(), first->substr(0, host_end)));
-      }
+    const auto has_failed = [](const auto& of_rank) { return of_rank.has_value(); };
+    const auto first = std::ranges::find_if(errors, has_failed);
+    error = first == errors.end() ? std::nullopt : *first;
+    if (error && !std::ranges::all_of(errors, has_failed)) {
+      std::string& line = error->lines.front();
+      line = fmt::format("rank {} ({}): {}", first - errors.begin(), error->host, line);
     }
   }
-  broadcast(message);
-  if (!message.empty()) throw unpacked(message);
+  broadcast(error);
+  throw_if_any(error);
 }
 
 void require_same(Session& session, const std::string& what, const std::string& mine,
                   ExitCode code) {
-  const std::vector<Camp> camps = camps_of(session.exchange_identity(mine));
-  if (camps.size() == 1) return;
+  const std::vector<Group> groups = groups_of(session.exchange_identity(mine));
+  if (groups.size() == 1) return;
   std::vector<std::string> odd;
-  for (auto camp = camps.begin() + 1; camp != camps.end(); ++camp) odd.push_back(sentence(*camp));
+  for (auto group = groups.begin() + 1; group != groups.end(); ++group)
+    odd.push_back(sentence(*group));
   throw AgreedError(code,
                     {.what = fmt::format("the ranks differ in their {}", what),
-                     .why = fmt::format("{}; {}", fmt::join(odd, "; "), sentence(camps.front())),
+                     .why = fmt::format("{}; {}", fmt::join(odd, "; "), sentence(groups.front())),
                      .remedy = "start the same program with the same settings on every host"});
 }
 

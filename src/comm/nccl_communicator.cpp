@@ -17,6 +17,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -108,7 +109,7 @@ class NcclCommunicator final : public Communicator {
   void start() {
     ncclUniqueId id{};
     session_.on_root([&] { check(ncclGetUniqueId(&id), "an id for all ranks"); });
-    broadcast_value(session_, id);
+    session_.broadcast(std::as_writable_bytes(std::span(&id, 1)));
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     settle(ncclCommInitRankConfig(&comm_, session_.size(), id, session_.rank(), &config),

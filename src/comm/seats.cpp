@@ -2,39 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cstdlib>
 #include <map>
 #include <tuple>
 
 namespace ptb {
 namespace {
-
-constexpr char kBetween = '\n';  // of the texts of a seat; a name has none
-
-std::string packed(const Seat& seat) {
-  std::string text;
-  for (const std::string& part :
-       {seat.host, seat.device.name, seat.device.uuid, seat.device.bus_id, seat.nccl_host}) {
-    text += part + kBetween;
-  }
-  return text;
-}
-
-Seat unpacked(std::string_view text) {
-  const auto next = [&text] {
-    const std::size_t end = text.find(kBetween);
-    std::string part(text.substr(0, end));
-    text.remove_prefix(end + 1);
-    return part;
-  };
-  Seat seat;
-  for (std::string* part :
-       {&seat.host, &seat.device.name, &seat.device.uuid, &seat.device.bus_id, &seat.nccl_host}) {
-    *part = next();
-  }
-  return seat;
-}
 
 std::string text_of(const Seat& seat) {
   const PhysicalDevice& device = seat.device;
@@ -57,9 +30,7 @@ std::vector<Seat> gather_seats(Session& session, const Backend& backend) {
   const Seat mine{.host = session.host(),
                   .device = backend.device(),
                   .nccl_host = nccl_host == nullptr ? "" : nccl_host};
-  std::vector<Seat> seats;
-  for (const std::string& text : session.gather(packed(mine))) seats.push_back(unpacked(text));
-  return seats;
+  return session.gather(mine);
 }
 
 std::vector<std::string> lines_of(const std::vector<Seat>& seats) {

@@ -181,14 +181,7 @@ void Session::broadcast(std::span<std::byte> bytes) {
   });
 }
 
-void Session::broadcast(std::string& text) {
-  std::uint64_t bytes = text.size();
-  broadcast(std::as_writable_bytes(std::span(&bytes, 1)));
-  text.resize(bytes);
-  broadcast(std::as_writable_bytes(std::span(text)));
-}
-
-std::vector<std::string> Session::gather(const std::string& text) {
+std::vector<std::string> Session::gather_texts(const std::string& text) {
   std::uint64_t mine = text.size();
   std::vector<std::uint64_t> sizes(is_root() ? static_cast<std::size_t>(size_) : 0);
   MPI_Request request = MPI_REQUEST_NULL;
@@ -235,14 +228,12 @@ std::vector<std::string> Session::exchange_identity(const std::string& identity)
   return texts;
 }
 
-std::vector<std::byte> Session::exchange_on_host(std::span<const std::byte> bytes) {
-  std::vector<std::byte> all(bytes.size() * static_cast<std::size_t>(host_size_));
+void Session::gather_on_host(std::span<const std::byte> bytes, std::span<std::byte> all) {
   const auto count = static_cast<int>(bytes.size());
   MPI_Request request = MPI_REQUEST_NULL;
   mpi::check(MPI_Iallgather(bytes.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, mpi_->host,
                             &request));
   wait_until([&] { return mpi::is_over(request); }, "the ranks of this host");
-  return all;
 }
 
 Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, ElementType type,

@@ -10,10 +10,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <string_view>
 #include <thread>
 
@@ -59,13 +59,9 @@ std::function<int(int)> remembered(int (*core_of)(int)) {
 }
 
 HostCpus cpus_of_host(Session& session) {
-  const CpuSet mine = affinity_mask();
-  const std::vector<std::byte> all = session.exchange_on_host(std::as_bytes(std::span(&mine, 1)));
-  HostCpus host{.allowed = std::vector<CpuSet>(static_cast<std::size_t>(session.host_size())),
-                .core_of = remembered(first_sibling),
-                .quota = cpu_quota()};
-  std::memcpy(host.allowed.data(), all.data(), all.size());
-  return host;
+  return {.allowed = session.exchange_on_host(affinity_mask()),
+          .core_of = remembered(first_sibling),
+          .quota = cpu_quota()};
 }
 
 std::set<int> cores_of(const HostCpus& host, const CpuSet& cpus) {
@@ -211,10 +207,7 @@ Threads threads_of_this_rank(Session& session, const Config& config) {
     mine.push_back(fmt::format("rank {} ({}) has fewer threads than cores: {}", session.rank(),
                                session.host(), why));
   });
-  const std::vector<std::byte> bytes =
-      session.exchange_on_host(std::as_bytes(std::span(&threads.count, 1)));
-  std::vector<int> counts(static_cast<std::size_t>(session.host_size()));
-  std::memcpy(counts.data(), bytes.data(), bytes.size());
+  const std::vector<int> counts = session.exchange_on_host(threads.count);
   trial.reset();
   if (session.host_rank() == 0) {
     const std::string crowd =
@@ -227,9 +220,8 @@ Threads threads_of_this_rank(Session& session, const Config& config) {
       mine.push_back(std::move(line));
     }
   }
-  for (const std::string& lines : session.gather(fmt::format("{}", fmt::join(mine, "\n")))) {
-    std::istringstream text(lines);
-    for (std::string line; std::getline(text, line);) threads.warnings.push_back(line);
+  for (std::vector<std::string>& of_rank : session.gather(mine)) {
+    std::ranges::move(of_rank, std::back_inserter(threads.warnings));
   }
   return threads;
 }

@@ -3,7 +3,6 @@
 #include <array>
 #include <boost/test/unit_test.hpp>
 #include <chrono>
-#include <cstring>
 #include <new>
 #include <optional>
 #include <set>
@@ -103,14 +102,50 @@ BOOST_AUTO_TEST_CASE(ranks_of_a_host_exchange_bytes) {
     values.fill(session.host_rank() + 1);
     return values;
   }();
-  const std::vector<std::byte> all = session.exchange_on_host(std::as_bytes(std::span(mine)));
-  BOOST_REQUIRE(all.size() == sizeof mine * static_cast<std::size_t>(session.host_size()));
-  for (std::size_t rank = 0; rank * sizeof mine < all.size(); ++rank) {
-    std::array<int, 300> theirs{};
-    std::memcpy(theirs.data(), all.data() + rank * sizeof mine, sizeof mine);
-    BOOST_TEST(theirs.front() == static_cast<int>(rank) + 1);
-    BOOST_TEST(theirs.back() == static_cast<int>(rank) + 1);
+  const std::vector<std::array<int, 300>> all = session.exchange_on_host(mine);
+  BOOST_REQUIRE(std::ssize(all) == session.host_size());
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    BOOST_TEST(all[rank].front() == static_cast<int>(rank) + 1);
+    BOOST_TEST(all[rank].back() == static_cast<int>(rank) + 1);
   }
+}
+
+// A struct of its own, with a text and a list that differ from rank to rank.
+struct Note {
+  int rank = 0;
+  std::string text{};
+  std::vector<double> values{};
+
+  static auto members(auto& self) {
+    auto& [rank, text, values] = self;
+    return std::tie(rank, text, values);
+  }
+  bool operator==(const Note&) const = default;
+};
+
+Note note_of(int rank) {
+  return {.rank = rank,
+          .text = pattern(rank, static_cast<std::size_t>(rank) * 1000),
+          .values = std::vector<double>(static_cast<std::size_t>(rank) + 1, 0.5 * rank)};
+}
+
+BOOST_AUTO_TEST_CASE(structs_cross_ranks) {
+  Session& session = test::session();
+  Note note = note_of(session.rank());
+  const std::vector<Note> all = session.gather(note);
+  BOOST_TEST(std::ssize(all) == (session.is_root() ? session.size() : 0));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    BOOST_TEST((all[rank] == note_of(static_cast<int>(rank))));
+  }
+  session.broadcast(note);
+  BOOST_TEST((note == note_of(0)));
+
+  std::vector<double> values(session.is_root() ? 1001 : 3, 0.25 * session.rank());
+  session.broadcast(values);
+  BOOST_TEST((values == std::vector<double>(1001, 0.0)));
+  int number = 7 + session.rank();
+  session.broadcast(number);
+  BOOST_TEST(number == 7);
 }
 
 BOOST_AUTO_TEST_CASE(work_on_root_runs_there_alone) {

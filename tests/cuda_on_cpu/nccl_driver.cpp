@@ -38,7 +38,7 @@ ncclResult_t begin(ptb::Session& session, ncclComm_t* comm) {
   REQUIRE(cudaSetDevice(rank % devices) == cudaSuccess);
   ncclUniqueId id{};
   if (rank == 0) REQUIRE(ncclGetUniqueId(&id) == ncclSuccess);
-  ptb::broadcast_value(session, id);
+  session.broadcast(std::as_writable_bytes(std::span(&id, 1)));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   return ncclCommInitRankConfig(comm, ranks, id, rank, &config);

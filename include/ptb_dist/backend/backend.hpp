@@ -20,6 +20,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "ptb_dist/backend/tensor.hpp"
@@ -256,6 +257,11 @@ struct PhysicalDevice {
   std::string bus_id{};     // "0000:3b:00.0", of its host
   std::int64_t memory = 0;  // bytes
   double peak_flops = 0;    // of products in the backend's precision; 0: not known
+
+  static auto members(auto& self) {  // for base/archive.hpp
+    auto& [name, uuid, bus_id, memory, peak_flops] = self;
+    return std::tie(name, uuid, bus_id, memory, peak_flops);
+  }
 };
 
 // What is computed, as far as a backend's own memory depends on it.

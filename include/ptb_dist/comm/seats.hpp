@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "ptb_dist/backend/backend.hpp"
@@ -13,6 +14,11 @@ struct Seat {
   std::string host;
   PhysicalDevice device{};
   std::string nccl_host{};  // $NCCL_HOSTID, by which NCCL knows a host if it is set
+
+  static auto members(auto& self) {
+    auto& [host, device, nccl_host] = self;
+    return std::tie(host, device, nccl_host);
+  }
 };
 
 // Everyone's, by rank, on root; empty elsewhere. Collective.

@@ -14,9 +14,11 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ptb_dist/backend/tensor.hpp"
+#include "ptb_dist/base/archive.hpp"
 #include "ptb_dist/base/error.hpp"
 
 namespace ptb {
@@ -36,6 +38,14 @@ enum class SumOrder {
   // are the same on 1, 2, 4, ... ranks. On other numbers of ranks it is as `fastest`.
   tree,
 };
+
+// What a rank has sent. All are of one build, so another outcome is a defect (70).
+template <class T>
+T value_of_rank(std::string_view bytes) {
+  std::optional<T> value = from_bytes<T>(bytes);
+  require(value.has_value(), "a rank's bytes are the value that it sent");
+  return std::move(*value);
+}
 
 class Session {
  public:
@@ -62,18 +72,22 @@ class Session {
   void set_timeout(Seconds timeout) { timeout_ = timeout; }
   Seconds timeout() const { return timeout_; }
 
-  // Root's bytes to every rank. The text is resized; the span must have root's size.
+  // Root's value to every rank: of any type that base/archive.hpp carries, or a span of bytes, which
+  // must have root's size everywhere.
+  template <class T>
+  void broadcast(T& value);
   void broadcast(std::span<std::byte> bytes);
-  void broadcast(std::string& text);
-  // Everyone's text, by rank, on root; empty elsewhere.
-  std::vector<std::string> gather(const std::string& text);
+  // Everyone's value, by rank, on root; empty elsewhere.
+  template <class T>
+  std::vector<T> gather(const T& mine);
   // Fixed-size all-gather of up to kIdentityBytes without NUL: rank r's text at [r]. Compares what
   // must be equal before any collective whose size depends on data.
   static constexpr std::size_t kIdentityBytes = 256;
   std::vector<std::string> exchange_identity(const std::string& identity);
-  // All-gather among the ranks of this host, each of which gives as many bytes: host rank r's at
-  // [r·bytes.size()].
-  std::vector<std::byte> exchange_on_host(std::span<const std::byte> bytes);
+  // All-gather among the ranks of this host: host rank r's value at [r]. Of a type that may be copied
+  // as bytes.
+  template <class T>
+  std::vector<T> exchange_on_host(const T& mine);
 
   // Runs `work`, which calls no collective, on root alone. If it throws there, every rank throws
   // AgreedError: an Error with its own code and lines, no memory as 69, anything else as 70.
@@ -102,6 +116,9 @@ class Session {
  private:
   struct Mpi;
 
+  std::vector<std::string> gather_texts(const std::string& text);
+  // Each rank of the host gives as many bytes: host rank r's at [r·bytes.size()].
+  void gather_on_host(std::span<const std::byte> bytes, std::span<std::byte> all);
   Error missed_deadline(const std::string& what);
 
   int rank_ = 0;
@@ -113,7 +130,40 @@ class Session {
   std::unique_ptr<Mpi> mpi_;
 };
 
-// Root's value, or values and their number, to every rank; of a type that may be copied as bytes.
+// Long texts and arrays travel from where they lie to where they will, without a copy.
+template <class T>
+void Session::broadcast(T& value) {
+  if constexpr (Plain<T>) {
+    broadcast(std::as_writable_bytes(std::span(&value, 1)));
+  } else if constexpr (IsPlainArray<T>) {
+    std::uint64_t count = value.size();
+    broadcast(count);
+    value.resize(count);
+    broadcast(std::as_writable_bytes(std::span(value)));
+  } else {
+    std::string bytes;
+    if (is_root()) bytes = to_bytes(value);
+    broadcast(bytes);
+    if (!is_root()) value = value_of_rank<T>(bytes);
+  }
+}
+
+template <class T>
+std::vector<T> Session::gather(const T& mine) {
+  std::vector<std::string> all = gather_texts(to_bytes(mine));
+  std::vector<T> values;
+  for (const std::string& bytes : all) values.push_back(value_of_rank<T>(bytes));
+  return values;
+}
+
+template <class T>
+std::vector<T> Session::exchange_on_host(const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> all(static_cast<std::size_t>(host_size_));
+  gather_on_host(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+  return all;
+}
+
 template <class T>
 void broadcast_value(Session& session, T& value) {
   session.broadcast(std::as_writable_bytes(std::span(&value, 1)));
