@@ -27,7 +27,7 @@ ARROWS = {
     "": ("",),  # program and main, the wiring
 }
 # A private header, of src/, is for its own folder; but a GPU's sums need its stream and event.
-SHARED_PRIVATE = {("src/comm/nccl_communicator.cpp", "backend/cuda/native.hpp")}
+SHARED_PRIVATE = {("src/comm/sums/nccl_communicator.cpp", "backend/cuda/native.hpp")}
 # Each included by one file at most, which is in that folder.
 ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/hdf5/",
             "toml++/toml.h": "src/base/", "CLI/CLI.hpp": "src/base/",
@@ -35,7 +35,7 @@ ONE_FILE = {"mpi.h": "src/comm/", "nccl.h": "src/comm/", "hdf5.h": "src/io/hdf5/
 ONE_FOLDER = {"dnnl": "src/backend/cpu/", "cublas": "src/backend/cuda/",
               "cuda": "src/backend/cuda/"}
 # Those that choose among the classes behind an interface, which all include it.
-FACTORIES = {"src/backend/backend.cpp", "src/comm/communicator.cpp"}
+FACTORIES = {"src/backend/backend.cpp", "src/comm/sums/communicator.cpp"}
 # Headers of the standard library have neither dot nor slash; this one is host and device code.
 INTERFACE_MAY_INCLUDE = {"include/ptb_dist/base/random.hpp": "Random123/philox.h"}
 # Where the preprocessor may decide: the host/device macro, who compiles a kernel, the loops'
@@ -53,7 +53,7 @@ CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*", re.MULTILINE)
 
 
 def folder_of(path):
-    """src/comm/session.cpp and include/ptb_dist/comm/session.hpp are of "comm"."""
+    """src/comm/session/session.cpp and include/ptb_dist/comm/session.hpp are of "comm"."""
     inside = re.sub(r"^(src|include/ptb_dist)/", "", path)
     return inside.split("/")[0] if "/" in inside else ""
 
@@ -178,16 +178,16 @@ class Layout(unittest.TestCase):
                 ("src/base/error.cpp", '#include "ptb_dist/data/corpus.hpp"'),
                 ("src/model/parameters.cpp", '#include "ptb_dist/data/corpus.hpp"'),
                 ("include/ptb_dist/io/report.hpp", '#include "ptb_dist/model/language_model.hpp"'),
-                ("src/comm/session.cpp", '#include "ptb_dist/run/plan.hpp"'),
-                ("src/comm/session.cpp", '  #  include "backend/cpu/loops.hpp"'),
+                ("src/comm/session/session.cpp", '#include "ptb_dist/run/plan.hpp"'),
+                ("src/comm/session/session.cpp", '  #  include "backend/cpu/loops.hpp"'),
                 ("src/train/trainer.cpp", '#include "io/files/file.hpp"'),
                 ("src/train/trainer.cpp", '#include "ptb_dist/program.hpp"'),
                 ("src/train/trainer.cpp", "#include <mpi.h>"),
                 ("src/optim/sgd.cpp", "#include <oneapi/dnnl/dnnl.hpp>"),
-                ("src/comm/communicator.cpp", "#include <cuda_runtime.h>"),
+                ("src/comm/sums/communicator.cpp", "#include <cuda_runtime.h>"),
                 ("include/ptb_dist/comm/session.hpp", "#include <fmt/format.h>"),
-                ("src/comm/communicator.cpp", "#ifdef PTB_DIST_WITH_NCCL"),
-                ("src/comm/communicator.cpp", "#if defined(PTB_DIST_WITH_NCCL)"),
+                ("src/comm/sums/communicator.cpp", "#ifdef PTB_DIST_WITH_NCCL"),
+                ("src/comm/sums/communicator.cpp", "#if defined(PTB_DIST_WITH_NCCL)"),
                 ("src/backend/cuda/stack.cu", "// as on the emulation"),
                 ("src/backend/cuda/stack.cu", "forward_step<<<blocks, kThreads>>>(s);"),
                 ("src/backend/cuda/softmax.cu", "__shared__ double partial[256];"),
@@ -205,7 +205,7 @@ class Layout(unittest.TestCase):
                 ("src/model/language_model.cpp", '#include "ptb_dist/data/lanes.hpp"'),
                 ("src/backend/backend.cpp", '#include "backend/cpu/cpu_backend.hpp"'),
                 ("src/data/corpus.cpp", '#include "tokenizer.hpp"'),
-                ("src/comm/nccl_communicator.cpp", '#include "backend/cuda/native.hpp"'),
+                ("src/comm/sums/nccl_communicator.cpp", '#include "backend/cuda/native.hpp"'),
                 ("src/backend/cuda/products.cpp", "#include <cublasLt.h>"),
                 ("src/program.cpp", '#include "ptb_dist/train/trainer.hpp"'),
                 ("src/base/error.cpp", "// #include <mpi.h> would be wrong here")):

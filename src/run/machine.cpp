@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "ptb_dist/backend/choice.hpp"
-#include "ptb_dist/comm/seats.hpp"
+#include "ptb_dist/comm/placement.hpp"
 #include "ptb_dist/run/threads.hpp"
 
 namespace ptb {
@@ -55,17 +55,17 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
   });
   machine.warnings = missed_gpus(session, config, *machine.backend);
   require_same(session, "backend", machine.backend->identity());
-  const std::vector<Seat> seats = gather_seats(session, *machine.backend);
+  const std::vector<Placement> ranks = gather_placements(session, *machine.backend);
   session.on_root([&] {
-    for (const Seat& seat : seats) machine.hosts.push_back(seat.host);
-    machine.lines = lines_of(seats);
+    for (const Placement& rank : ranks) machine.hosts.push_back(rank.host);
+    machine.lines = lines_of(ranks);
     if (machine.backend->name() == "cpu") append(machine.warnings, std::move(threads.warnings));
     // They are of one model, which the backends' identity has.
-    const std::vector<int> sharing = ranks_by_device(seats);
+    const std::vector<int> sharing = ranks_by_device(ranks);
     if (sharing.empty()) return;
     machine.peak_flops = static_cast<double>(sharing.size()) * machine.backend->device().peak_flops;
     machine.ranks_on_a_gpu = *std::ranges::max_element(sharing);
-    if (config.comm != "mpi") append(machine.warnings, require_own_devices(seats));
+    if (config.comm != "mpi") append(machine.warnings, require_own_devices(ranks));
   });
   machine.communicator =
       factories.communicator(config.comm, session, *machine.backend,

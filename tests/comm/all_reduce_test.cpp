@@ -67,12 +67,18 @@ std::size_t wrong_sums(const std::vector<Real>& values) {
   return wrong;
 }
 
+// A view of them.
+template <class Real>
+Tensor tensor_of(std::vector<Real>& values) {
+  return {std::shared_ptr<std::byte>(reinterpret_cast<std::byte*>(values.data()), [](auto*) {}),
+          element_type<Real>,
+          {std::ssize(values)}};
+}
+
 template <class Real>
 void all_reduce(std::vector<Real>& values, SumOrder order = SumOrder::fastest) {
   Session& session = test::session();
-  session.wait(session.begin_all_reduce(values.data(), static_cast<std::int64_t>(values.size()),
-                                        element_type<Real>, order),
-               "a sum of the tests");
+  session.wait(session.begin_all_reduce(tensor_of(values), order), "a sum of the tests");
 }
 
 // Values whose sum depends on the order of the additions.
@@ -142,7 +148,7 @@ BOOST_AUTO_TEST_CASE(sums_in_flight_may_be_awaited_in_any_order) {
   std::vector<Session::Request> requests;
   for (const std::int64_t elements : sizes) {
     values.push_back(addend<float>(elements));
-    requests.push_back(session.begin_all_reduce(values.back().data(), elements, ElementType::f32));
+    requests.push_back(session.begin_all_reduce(tensor_of(values.back())));
   }
   // Each rank begins its waits with another sum, so that none waits for the one that its peers
   // drive.
@@ -157,7 +163,7 @@ BOOST_AUTO_TEST_CASE(sums_in_flight_may_be_awaited_in_any_order) {
 BOOST_AUTO_TEST_CASE(sums_go_on_while_another_collective_is_awaited) {
   Session& session = test::session();
   std::vector<float> values = addend<float>(1'000'003);
-  const auto request = session.begin_all_reduce(values.data(), 1'000'003, ElementType::f32);
+  const auto request = session.begin_all_reduce(tensor_of(values));
   // Root waits for the others' texts, which come after their sums, which need root.
   if (!session.is_root()) session.wait(request, "the sum first");
   require_same(session, "text", "now");
@@ -212,9 +218,9 @@ BOOST_AUTO_TEST_CASE(another_order_of_additions_is_another_sum) {
 }
 
 BOOST_AUTO_TEST_CASE(only_reals_are_summed) {
-  std::int32_t value = 1;
+  std::vector<std::int32_t> values{1};
   if (test::session().size() == 1) return;  // one rank has nothing to add
-  BOOST_CHECK_THROW(test::session().begin_all_reduce(&value, 1, ElementType::i32), Error);
+  BOOST_CHECK_THROW(test::session().begin_all_reduce(tensor_of(values)), Error);
 }
 
 BOOST_AUTO_TEST_CASE(the_communicator_sums_parts_of_a_slab) {

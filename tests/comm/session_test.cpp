@@ -234,7 +234,10 @@ BOOST_AUTO_TEST_CASE(a_missed_deadline_ends_the_wait) {
   if (session.size() == 1) return;
   std::vector<float> few(1, 1.0f), many(500'000, 1.0f);
   const auto begin = [&](std::vector<float>& values) {
-    return session.begin_all_reduce(values.data(), std::ssize(values), ElementType::f32);
+    return session.begin_all_reduce(
+        {std::shared_ptr<std::byte>(reinterpret_cast<std::byte*>(values.data()), [](auto*) {}),
+         ElementType::f32,
+         {std::ssize(values)}});
   };
   const bool is_late = session.rank() == session.size() - 1;
   if (is_late) std::this_thread::sleep_for(std::chrono::seconds(5));

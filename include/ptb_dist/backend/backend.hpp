@@ -239,8 +239,13 @@ struct ClipStep {
 
 // --- ordering --------------------------------------------------------------------------------
 
-// A point in the backend's queue of enqueued work. Opaque; null means "already over".
-using Event = std::shared_ptr<void>;
+// A point in the backend's queue of enqueued work; each backend has a kind of its own.
+class RecordedEvent {
+ public:
+  virtual ~RecordedEvent() = default;
+};
+// Null: a point that is passed.
+using Event = std::shared_ptr<const RecordedEvent>;
 
 // A piece of a step with fixed arguments, captured once per key and replayed by a GPU.
 struct SegmentKey {

@@ -9,10 +9,15 @@
 
 namespace ptb {
 
-// A sum over ranks under way. Null: one that is over.
-struct Reduction {
-  std::shared_ptr<void> state;
+// A sum over ranks under way, of the communicator that began it, which outlives it.
+class SumInFlight {
+ public:
+  virtual ~SumInFlight() = default;
+  // As Communicator::wait.
+  virtual void wait() = 0;
 };
+// Null: a sum that is over.
+using Reduction = std::shared_ptr<SumInFlight>;
 
 class Communicator {
  public:
@@ -33,7 +38,9 @@ class Communicator {
   virtual Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) = 0;
 
   // Makes later work of the backend wait for the sum. Error 70 when the session's deadline passes.
-  virtual void wait(const Reduction& reduction) = 0;
+  static void wait(const Reduction& reduction) {
+    if (reduction != nullptr) reduction->wait();
+  }
 
   // Makes the host wait until `event` has happened, which may depend on sums and so on other ranks.
   // Error 70 naming `what` when the session's deadline passes, or at once when a peer is known to

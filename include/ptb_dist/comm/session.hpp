@@ -1,10 +1,12 @@
 // The process's place among the ranks: the only owner of MPI.
 //
-// Every wait has a deadline, by a clock that stands still while this rank itself is stopped; a rank
-// that waits longer gets Error 70, within a second more, which says for what, and names the ranks
-// that do not wait as well: those that all wait for. What it waited for is then still MPI's to
-// write: abort() is the only way on. Collectives are called by all ranks in the same order, by one
-// thread of each at a time. Calls block unless they say otherwise. Lengths are 64-bit throughout.
+// Every wait has a deadline (set_timeout). The clock stands still while this rank itself is stopped.
+// A rank that misses the deadline throws Error 70 at most one second later; the message says what
+// it waited for and which ranks gave no sign of life. MPI may still write to the memory of the call
+// that was given up, so the only safe way on is abort().
+//
+// Collective calls are made by all ranks in the same order, by one thread of each at a time. Calls
+// block unless they say otherwise. Lengths are 64-bit throughout.
 #pragma once
 
 #include <chrono>
@@ -34,7 +36,7 @@ class AgreedError : public Error {
 enum class SumOrder {
   fastest,
   // Along one binary tree: ranks 0 + 1, 2 + 3, ..., then the neighbouring pairs, and so on
-  // (src/comm/tree_all_reduce.cpp). If each rank brings the sum of a subtree, the bits of the whole
+  // (src/comm/sums/exchanges.cpp). If each rank brings the sum of a subtree, the bits of the whole
   // are the same on 1, 2, 4, ... ranks. On other numbers of ranks it is as `fastest`.
   tree,
 };
@@ -46,6 +48,8 @@ T value_of_rank(std::string_view bytes) {
   require(value.has_value(), "a rank's bytes are the value that it sent");
   return std::move(*value);
 }
+
+class HostSum;  // src/comm/sums/host_sums.hpp
 
 class Session {
  public:
@@ -96,13 +100,12 @@ class Session {
   // with that rank's number and host unless it threw everywhere.
   void on_every_rank(const std::function<void()>& work);
 
-  // Sum over ranks, in place, the same bits on every rank, in an order fixed by `order`, size() and
-  // the number of elements. f32 or f64. Begin only enqueues; the memory is MPI's until wait
-  // returns. All ranks begin in the same order; each may wait in its own. Null is a sum that is
-  // over.
-  using Request = std::shared_ptr<void>;
-  Request begin_all_reduce(void* data, std::int64_t elements, ElementType type,
-                           SumOrder order = SumOrder::fastest);
+  // Sum over ranks, in place, of a tensor in host memory: f32 or f64. The same bits on every rank, in
+  // an order of additions fixed by `order`, size() and the number of elements. Begin only enqueues;
+  // the memory is MPI's until wait returns, and lives at least as long. All ranks begin in the same
+  // order; each may wait in its own. Null is a sum that is over.
+  using Request = std::shared_ptr<HostSum>;
+  Request begin_all_reduce(const Tensor& tensor, SumOrder order = SumOrder::fastest);
   // `what` stands in the message of a missed deadline (70).
   void wait(const Request& request, const std::string& what);
 
@@ -121,13 +124,13 @@ class Session {
   void gather_on_host(std::span<const std::byte> bytes, std::span<std::byte> all);
   Error missed_deadline(const std::string& what);
 
-  int rank_ = 0;
-  int size_ = 1;
-  int host_rank_ = 0;
-  int host_size_ = 1;
+  std::unique_ptr<Mpi> mpi_;
+  int rank_;
+  int size_;
+  int host_rank_;
+  int host_size_;
   std::string host_;
   Seconds timeout_{300};
-  std::unique_ptr<Mpi> mpi_;
 };
 
 // Long texts and arrays travel from where they lie to where they will, without a copy.

@@ -15,11 +15,12 @@ class EventPool {
  public:
   // A point behind the stream's work of now.
   Event record(cudaStream_t stream);
-  // Of an Event that is not null.
-  static cudaEvent_t handle(const Event& event) { return static_cast<cudaEvent_t>(event.get()); }
+  // Of an Event that is not null and of a pool (70).
+  static cudaEvent_t handle(const Event& event);
 
  private:
   using Idle = std::vector<CudaEvent>;
+  class Lent;
 
   std::shared_ptr<Idle> idle_ = std::make_shared<Idle>();  // an Event may outlive the pool
 };

@@ -1,4 +1,5 @@
-// NCCL's only door: what the rest of the program may know of it, built or not.
+// The factory of NCCL's communicator, and all that the rest of the program may know of NCCL, whether
+// it is built or not.
 #pragma once
 
 #include <memory>

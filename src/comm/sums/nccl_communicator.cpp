@@ -5,12 +5,11 @@
 // NCCL is never allowed to make the host wait: its calls return at once and are polled, with the
 // session's deadline. Whatever goes wrong ends in ncclCommAbort, without which kernels that wait
 // for a lost rank would hold every later call of CUDA; if even that hangs, the process is ended.
-#include "comm/nccl_communicator.hpp"
+#include "comm/sums/nccl_communicator.hpp"
 
 #include <fmt/format.h>
 #include <nccl.h>
 
-#include <bit>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -23,7 +22,7 @@
 #include <vector>
 
 #include "backend/cuda/native.hpp"
-#include "comm/exchanges.hpp"
+#include "comm/sums/exchanges.hpp"
 #include "ptb_dist/base/awake_clock.hpp"
 #include "ptb_dist/base/console.hpp"
 
@@ -38,14 +37,6 @@ constexpr auto kAbortGrace = std::chrono::seconds(3);
 // broken connection, is told only if nobody does.
 constexpr auto kTheirGrace = std::chrono::seconds(2);
 
-// Behind a Reduction.
-struct NcclSum {
-  Tensor part;
-  Event ready;
-  std::string what;
-  Event over{};  // null until it has left
-};
-
 ncclDataType_t type_of(const Tensor& part) {
   require(part.type() == ElementType::f32 || part.type() == ElementType::f64,
           "sums are of f32 or f64");
@@ -55,7 +46,7 @@ ncclDataType_t type_of(const Tensor& part) {
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(Session& session, Backend& backend, SumOrder order)
-      : Communicator(session, backend), is_tree_(is_tree(session, order)) {
+      : Communicator(session, backend), is_tree_(is_along_tree(order, session.size())) {
     start();
   }
   ~NcclCommunicator() override {
@@ -81,18 +72,11 @@ class NcclCommunicator final : public Communicator {
   }
 
   Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) override {
-    if (part.empty()) return {};
-    const auto sum = std::make_shared<NcclSum>(part, ready, what);
+    if (part.empty()) return nullptr;
+    const auto sum = std::make_shared<Sum>(*this, part, ready, what);
     gathered_.push_back(sum);
     if (part.bytes() > kSmallBytes) leave();
-    return {sum};
-  }
-
-  void wait(const Reduction& reduction) override {
-    if (reduction.state == nullptr) return;
-    const auto& sum = *static_cast<const NcclSum*>(reduction.state.get());
-    if (sum.over == nullptr) leave();
-    backend_.wait(sum.over);
+    return sum;
   }
 
   void await(const Event& event, const std::string& what) override {
@@ -100,9 +84,23 @@ class NcclCommunicator final : public Communicator {
   }
 
  private:
-  static bool is_tree(const Session& session, SumOrder order) {
-    return order == SumOrder::tree && std::has_single_bit(static_cast<unsigned>(session.size()));
-  }
+  struct Sum final : SumInFlight {
+    Sum(NcclCommunicator& communicator, Tensor tensor, Event event, std::string name)
+        : owner(communicator),
+          part(std::move(tensor)),
+          ready(std::move(event)),
+          what(std::move(name)) {}
+    void wait() override {
+      if (over == nullptr) owner.leave();
+      owner.backend_.wait(over);
+    }
+
+    NcclCommunicator& owner;
+    Tensor part;
+    Event ready;
+    std::string what;
+    Event over{};  // null until it has left
+  };
 
   // --- the communicator's life -----------------------------------------------------------------
 
@@ -229,8 +227,8 @@ class NcclCommunicator final : public Communicator {
     forget_what_is_over();
   }
 
-  // As MPI does it (tree_all_reduce.cpp), with the same additions.
-  void add_along_tree(const NcclSum& sum) {
+  // As MPI does it (exchanges.cpp), with the same additions.
+  void add_along_tree(const Sum& sum) {
     const Tensor& part = sum.part;
     const std::vector<Exchange> exchanges = tree_exchanges(
         session_.rank(), session_.size(), part.elements(), part.bytes() >= kCutBytes);
@@ -270,9 +268,9 @@ class NcclCommunicator final : public Communicator {
 
   bool is_tree_;
   cuda::SideStream stream_;
-  ncclComm_t comm_ = nullptr;                       // null before start, behind abort and finish
-  std::vector<std::shared_ptr<NcclSum>> gathered_;  // to leave together
-  std::deque<std::shared_ptr<NcclSum>> in_flight_;  // in order; their memory must live
+  ncclComm_t comm_ = nullptr;                   // null before start, behind abort and finish
+  std::vector<std::shared_ptr<Sum>> gathered_;  // to leave together
+  std::deque<std::shared_ptr<Sum>> in_flight_;  // in order; their memory must live
   std::vector<std::pair<std::shared_ptr<std::byte>, std::size_t>> scratch_;  // the last is in use
 };
 

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "comm/mpi_communicator.hpp"
-#include "comm/nccl_communicator.hpp"
-#include "comm/staged_communicator.hpp"
+#include "comm/sums/mpi_communicator.hpp"
+#include "comm/sums/nccl_communicator.hpp"
+#include "comm/sums/staged_communicator.hpp"
 
 namespace ptb {
 namespace {
@@ -15,8 +15,7 @@ class SingleCommunicator : public Communicator {
   using Communicator::Communicator;
 
   std::string name() const override { return "single"; }
-  Reduction all_reduce(const Tensor&, const Event&, const std::string&) override { return {}; }
-  void wait(const Reduction&) override {}
+  Reduction all_reduce(const Tensor&, const Event&, const std::string&) override { return nullptr; }
 };
 
 std::unique_ptr<Communicator> make_single(Session& session, Backend& backend) {

@@ -10,7 +10,6 @@
 #include <memory>
 #include <vector>
 
-#include "comm/exchanges.hpp"
 #include "comm/mpi_api.hpp"
 
 namespace ptb {

@@ -1,8 +1,9 @@
-#include "comm/all_reduce.hpp"
+#include "comm/sums/all_reduce.hpp"
 
-#include <algorithm>
 #include <array>
 #include <utility>
+
+#include "comm/sums/exchanges.hpp"
 
 namespace ptb {
 namespace {
@@ -78,38 +79,6 @@ class SteppedAllReduce : public AllReduce {
 };
 
 }  // namespace
-
-// Of P ranks each sends to the next and receives from the one before. The elements are cut into P
-// chunks. In step s rank r sends chunk r - s and receives chunk r - s - 1 (modulo P):
-//   s < P - 1   the received chunk is added to the own one, so that after these steps rank r has
-//               the complete sum of chunk r + 1, which began at rank r + 1 and went round;
-//   s >= P - 1  the received chunk is complete and replaces the own one.
-// So every sum is computed once, in the order of the ring, and copied: the same bits everywhere.
-std::vector<Exchange> ring_exchanges(int rank, int ranks, std::int64_t elements) {
-  const auto chunk = [&](int index) {  // modulo P, index >= -2P
-    const std::int64_t k = (index + 2 * ranks) % ranks;
-    const std::int64_t first = elements * k / ranks;
-    const std::int64_t end = elements * (k + 1) / ranks;
-    return Run{first, end - first};
-  };
-  std::vector<Exchange> exchanges;
-  for (int step = 0; step < 2 * (ranks - 1); ++step) {
-    exchanges.push_back({.to = (rank + 1) % ranks,
-                         .from = (rank + ranks - 1) % ranks,
-                         .out = chunk(rank - step),
-                         .in = chunk(rank - step - 1),
-                         .is_added = step < ranks - 1});
-  }
-  return exchanges;
-}
-
-std::int64_t longest_addend(const std::vector<Exchange>& exchanges) {
-  std::int64_t longest = 0;
-  for (const Exchange& exchange : exchanges) {
-    if (exchange.is_added) longest = std::max(longest, exchange.in.count);
-  }
-  return longest;
-}
 
 std::unique_ptr<AllReduce> begin_all_reduce(const AllReduceArguments& arguments, bool is_tree,
                                             ScratchPool& scratch) {

@@ -1,4 +1,4 @@
-#include "comm/startup.hpp"
+#include "comm/session/startup.hpp"
 
 #include <charconv>
 #include <cstdlib>
@@ -52,9 +52,23 @@ bool has_no_service(const Launch& launch) {
   return launch.variable == "SLURM_STEP_NUM_TASKS" && !is_set("PMIX_RANK") && !is_set("PMI_RANK");
 }
 
+void check_size(const std::optional<Launch>& launch) {
+  int size = 1;
+  mpi::check(MPI_Comm_size(MPI_COMM_WORLD, &size));
+  if (size == 1 && launch && launch->processes > 1) throw singleton_error(*launch);
+}
+
+void check_threads(int level) {
+  if (level >= MPI_THREAD_MULTIPLE) return;
+  throw Error(ExitCode::missing, {.what = "this MPI library is not thread-safe",
+                                  .where = Session::library_version(),
+                                  .why = "it does not grant MPI_THREAD_MULTIPLE",
+                                  .remedy = "use one that was built with threads"});
+}
+
 }  // namespace
 
-void initialise_mpi(int* argc, char*** argv) {
+MpiLibrary::MpiLibrary(int* argc, char*** argv) {
   // Read before MPI_Init, which sets variables of its own.
   const std::optional<Launch> launch = launch_of_environment();
   if (launch && launch->processes > 1 && has_no_service(*launch)) {
@@ -64,20 +78,24 @@ void initialise_mpi(int* argc, char*** argv) {
   require_room_for_mpi(!launch);
   int level = MPI_THREAD_SINGLE;
   mpi::check(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level));
-  mpi::check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
-  int size = 1;
-  mpi::check(MPI_Comm_size(MPI_COMM_WORLD, &size));
-  if (size == 1 && launch && launch->processes > 1) {
+  is_initialised_ = true;
+  try {
+    mpi::check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+    check_size(launch);
+    check_threads(level);
+  } catch (...) {
     MPI_Finalize();
-    throw singleton_error(*launch);
+    throw;
   }
-  if (level < MPI_THREAD_MULTIPLE) {
-    MPI_Finalize();
-    throw Error(ExitCode::missing, {.what = "this MPI library is not thread-safe",
-                                    .where = Session::library_version(),
-                                    .why = "it does not grant MPI_THREAD_MULTIPLE",
-                                    .remedy = "use one that was built with threads"});
-  }
+}
+
+MpiLibrary::~MpiLibrary() {
+  if (is_initialised_) MPI_Finalize();
+}
+
+void MpiLibrary::finalise() {
+  is_initialised_ = false;
+  mpi::check(MPI_Finalize());
 }
 
 }  // namespace ptb

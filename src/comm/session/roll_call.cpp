@@ -1,16 +1,15 @@
-#include "comm/roll_call.hpp"
+#include "comm/session/roll_call.hpp"
 
 #include <array>
 #include <thread>
 
 namespace ptb {
 
-RollCall::RollCall(MPI_Comm comm, int tag) : comm_(comm), tag_(tag) {
-  int size = 1;
-  mpi::check(MPI_Comm_rank(comm_, &rank_));
-  mpi::check(MPI_Comm_size(comm_, &size));
-  heard_.resize(static_cast<std::size_t>(size));
-}
+RollCall::RollCall(const mpi::Comm& comm, int tag)
+    : comm_(comm.get()),
+      tag_(tag),
+      rank_(comm.rank()),
+      heard_(static_cast<std::size_t>(comm.size())) {}
 
 // Nobody waits for the request: whoever does not take the word must not keep this rank. Nor does an
 // error say more than that there will be no answer.

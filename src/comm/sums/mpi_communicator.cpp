@@ -1,15 +1,23 @@
-#include "comm/mpi_communicator.hpp"
+#include "comm/sums/mpi_communicator.hpp"
 
 #include <fmt/format.h>
+
+#include <utility>
 
 namespace ptb {
 namespace {
 
-// Behind a Reduction: a sum, a view that keeps its memory alive, and its name.
-struct TensorSum {
-  Session::Request request;
-  Tensor part;
-  std::string what;
+class MpiSum final : public SumInFlight {
+ public:
+  MpiSum(Session& session, Session::Request request, std::string what)
+      : session_(session), request_(std::move(request)), what_(std::move(what)) {}
+
+  void wait() override { session_.wait(request_, fmt::format("the sum over ranks of {}", what_)); }
+
+ private:
+  Session& session_;
+  Session::Request request_;
+  std::string what_;
 };
 
 class MpiCommunicator : public Communicator {
@@ -22,14 +30,7 @@ class MpiCommunicator : public Communicator {
   Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) override {
     // Backends with host memory work in the calling thread, so their events are over.
     require(backend_.done(ready), "a part of the gradient is complete when its sum begins");
-    return {std::make_shared<TensorSum>(
-        session_.begin_all_reduce(part.raw(), part.elements(), part.type(), order_), part, what)};
-  }
-
-  void wait(const Reduction& reduction) override {
-    if (reduction.state == nullptr) return;
-    const auto& sum = *static_cast<const TensorSum*>(reduction.state.get());
-    session_.wait(sum.request, fmt::format("the sum over ranks of {}", sum.what));
+    return std::make_shared<MpiSum>(session_, session_.begin_all_reduce(part, order_), what);
   }
 
  private:

@@ -1,5 +1,5 @@
 // Stands for NCCL in a build without it.
-#include "comm/nccl_communicator.hpp"
+#include "comm/sums/nccl_communicator.hpp"
 
 namespace ptb {
 

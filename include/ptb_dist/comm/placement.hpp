@@ -10,7 +10,7 @@
 
 namespace ptb {
 
-struct Seat {
+struct Placement {
   std::string host;
   PhysicalDevice device{};
   std::string nccl_host{};  // $NCCL_HOSTID, by which NCCL knows a host if it is set
@@ -22,17 +22,17 @@ struct Seat {
 };
 
 // Everyone's, by rank, on root; empty elsewhere. Collective.
-std::vector<Seat> gather_seats(Session& session, const Backend& backend);
+std::vector<Placement> gather_placements(Session& session, const Backend& backend);
 
 // "Rank 3: node17, NVIDIA H200, GPU-5f0c..., 0000:3b:00.0", a line a rank; none where no rank has a
 // device.
-std::vector<std::string> lines_of(const std::vector<Seat>& seats);
+std::vector<std::string> lines_of(const std::vector<Placement>& placements);
 
-// How many ranks have each device, in no order.
-std::vector<int> ranks_by_device(const std::vector<Seat>& seats);
+// For each device that ranks have, how many have it.
+std::vector<int> ranks_by_device(const std::vector<Placement>& placements);
 
 // Pairs of ranks on one GPU: a line each where NCCL takes the two for ranks of different hosts by
 // NCCL_HOSTID and lets them. Error 69 for any other pair.
-std::vector<std::string> require_own_devices(const std::vector<Seat>& seats);
+std::vector<std::string> require_own_devices(const std::vector<Placement>& placements);
 
 }  // namespace ptb

@@ -5,18 +5,15 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdio>
 #include <exception>
-#include <optional>
 #include <system_error>
 #include <thread>
-#include <utility>
 
-#include "comm/all_reduce.hpp"
 #include "comm/mpi_api.hpp"
-#include "comm/roll_call.hpp"
-#include "comm/startup.hpp"
+#include "comm/session/roll_call.hpp"
+#include "comm/session/startup.hpp"
+#include "comm/sums/host_sums.hpp"
 #include "ptb_dist/base/awake_clock.hpp"
 #include "ptb_dist/base/console.hpp"
 #include "ptb_dist/base/units.hpp"
@@ -24,69 +21,54 @@
 namespace ptb {
 namespace {
 
-// What one MPI call carries at most: a count far below INT_MAX.
-constexpr std::size_t kPieceBytes = std::size_t{64} << 20;
 constexpr int kGatherTag = 0;
-// Sums take the tags after it in turn; MPI grants at least 32767.
-constexpr int kSumTags = 16384;
-constexpr int kRollCallTag = kGatherTag + 1 + kSumTags;
+constexpr int kFirstSumTag = 1;
+constexpr int kRollCallTag = kFirstSumTag + HostSums::kTags;
 
-// One sum that a user waits for, in pieces.
-struct SumUnderWay {
-  std::vector<std::unique_ptr<AllReduce>> pieces;
-  bool is_over = false;
+mpi::Comm copy_of_world() {
+  MPI_Comm comm = MPI_COMM_NULL;
+  mpi::check(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
+  return mpi::Comm(comm);
+}
 
-  void advance() {
-    is_over = true;
-    for (const auto& piece : pieces) is_over = piece->advance() && is_over;
-  }
-};
+mpi::Comm ranks_of_this_host(const mpi::Comm& all) {
+  MPI_Comm comm = MPI_COMM_NULL;
+  mpi::check(MPI_Comm_split_type(all.get(), MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &comm));
+  return mpi::Comm(comm);
+}
 
-// Calls f(first, count) for each piece of `bytes` bytes.
-template <class F>
-void for_each_piece(std::size_t bytes, F f) {
-  for (std::size_t first = 0; first < bytes; first += kPieceBytes) {
-    f(first, static_cast<int>(std::min(kPieceBytes, bytes - first)));
-  }
+std::string name_of_this_host() {
+  std::array<char, MPI_MAX_PROCESSOR_NAME> name{};
+  int length = 0;
+  mpi::check(MPI_Get_processor_name(name.data(), &length));
+  return {name.data(), static_cast<std::size_t>(length)};
 }
 
 }  // namespace
 
+// In the order in which they begin. They end in the opposite one, also where one of them throws.
 struct Session::Mpi {
-  MPI_Comm comm = MPI_COMM_NULL;  // our own: nobody else's messages
-  MPI_Comm host = MPI_COMM_NULL;  // the ranks of this host
-  ScratchPool scratch;
-  // A ring moves only when it is advanced, so every wait advances all of them: ranks may wait for
-  // their sums in different orders.
-  std::vector<std::shared_ptr<SumUnderWay>> sums_in_flight;
-  int sums_begun = 0;
-  std::optional<RollCall> roll_call;
-  std::vector<std::string> hosts;  // by rank
+  Mpi(int* argc, char*** argv) : library(argc, argv) {}
+
+  MpiLibrary library;
+  mpi::Comm comm = copy_of_world();  // our own: nobody else's messages
+  mpi::Comm host = ranks_of_this_host(comm);
+  HostSums sums{comm, kFirstSumTag};
+  RollCall roll_call{comm, kRollCallTag};
+  // By rank; known once all have told theirs.
+  std::vector<std::string> hosts =
+      std::vector<std::string>(static_cast<std::size_t>(comm.size()), "an unknown host");
 };
 
-Session::Session(int* argc, char*** argv) {
-  initialise_mpi(argc, argv);
-  mpi_ = std::make_unique<Mpi>();
-  mpi::check(MPI_Comm_dup(MPI_COMM_WORLD, &mpi_->comm));
-  mpi::check(MPI_Comm_set_errhandler(mpi_->comm, MPI_ERRORS_RETURN));
-  mpi::check(MPI_Comm_rank(mpi_->comm, &rank_));
-  mpi::check(MPI_Comm_size(mpi_->comm, &size_));
-
-  mpi::check(MPI_Comm_split_type(mpi_->comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &mpi_->host));
-  mpi::check(MPI_Comm_set_errhandler(mpi_->host, MPI_ERRORS_RETURN));
-  mpi::check(MPI_Comm_rank(mpi_->host, &host_rank_));
-  mpi::check(MPI_Comm_size(mpi_->host, &host_size_));
-
-  std::array<char, MPI_MAX_PROCESSOR_NAME> name{};
-  int length = 0;
-  mpi::check(MPI_Get_processor_name(name.data(), &length));
-  host_.assign(name.data(), static_cast<std::size_t>(length));
-
-  mpi_->roll_call.emplace(mpi_->comm, kRollCallTag);
-  std::vector<std::array<char, MPI_MAX_PROCESSOR_NAME>> names(static_cast<std::size_t>(size_));
-  mpi::check(MPI_Allgather(name.data(), MPI_MAX_PROCESSOR_NAME, MPI_CHAR, names.data(),
-                           MPI_MAX_PROCESSOR_NAME, MPI_CHAR, mpi_->comm));
-  for (const auto& of_rank : names) mpi_->hosts.emplace_back(of_rank.data());
+Session::Session(int* argc, char*** argv)
+    : mpi_(std::make_unique<Mpi>(argc, argv)),
+      rank_(mpi_->comm.rank()),
+      size_(mpi_->comm.size()),
+      host_rank_(mpi_->host.rank()),
+      host_size_(mpi_->host.size()),
+      host_(name_of_this_host()) {
+  static_assert(MPI_MAX_PROCESSOR_NAME <= kIdentityBytes);
+  mpi_->hosts = exchange_identity(host_);
 }
 
 Session::~Session() {
@@ -99,11 +81,11 @@ Session::~Session() {
   try {
     // MPI_Finalize waits for the other ranks without a deadline.
     MPI_Request barrier = MPI_REQUEST_NULL;
-    mpi::check(MPI_Ibarrier(mpi_->comm, &barrier));
+    mpi::check(MPI_Ibarrier(mpi_->comm.get(), &barrier));
     wait_until([&] { return mpi::is_over(barrier); }, "the other ranks' end");
-    mpi::check(MPI_Comm_free(&mpi_->host));
-    mpi::check(MPI_Comm_free(&mpi_->comm));
-    mpi::check(MPI_Finalize());
+    mpi_->host.free();
+    mpi_->comm.free();
+    mpi_->library.finalise();
   } catch (const Error& error) {
     for (const std::string& line : error.lines()) {
       console::write(console::Stream::error, fmt::format("ptb_dist: error: {}\n", line));
@@ -134,8 +116,7 @@ void Session::wait_until(const std::function<bool()>& is_over, const std::string
   constexpr auto kAttention = std::chrono::milliseconds(100);  // from when on others may ask for us
   const auto start = AwakeClock::now();
   for (int polls = 0;; ++polls) {
-    for (const auto& sum : mpi_->sums_in_flight) sum->advance();
-    std::erase_if(mpi_->sums_in_flight, [](const auto& sum) { return sum->is_over; });
+    mpi_->sums.advance();
     if (is_over()) return;
     if (polls < kSpins) continue;
     const auto waited = AwakeClock::now() - start;
@@ -145,7 +126,7 @@ void Session::wait_until(const std::function<bool()>& is_over, const std::string
     } else {
       std::this_thread::sleep_for(kNap);
     }
-    if (waited > kAttention) mpi_->roll_call->answer();
+    if (waited > kAttention) mpi_->roll_call.answer();
   }
 }
 
@@ -155,7 +136,7 @@ Error Session::missed_deadline(const std::string& what) {
   constexpr std::size_t kNamed = 8;
   Complaint complaint{.what = fmt::format("waited {:g} s for {}", timeout_.count(), what),
                       .where = fmt::format("rank {} of {} on {}", rank_, size_, host_)};
-  const std::vector<int> silent = mpi_->roll_call->find_silent(kPatience);
+  const std::vector<int> silent = mpi_->roll_call.find_silent(kPatience);
   if (silent.empty()) {
     complaint.why = size_ == 1 ? "the device stands still" : "all other ranks wait, too";
     complaint.remedy = size_ == 1 ? "look at its driver" : "look at the network and the devices";
@@ -173,9 +154,9 @@ Error Session::missed_deadline(const std::string& what) {
 }
 
 void Session::broadcast(std::span<std::byte> bytes) {
-  for_each_piece(bytes.size(), [&](std::size_t first, int count) {
+  mpi::for_each_piece(bytes.size(), [&](std::size_t first, int count) {
     MPI_Request request = MPI_REQUEST_NULL;
-    mpi::check(MPI_Ibcast(bytes.data() + first, count, MPI_BYTE, 0, mpi_->comm, &request));
+    mpi::check(MPI_Ibcast(bytes.data() + first, count, MPI_BYTE, 0, mpi_->comm.get(), &request));
     wait_until([&] { return mpi::is_over(request); },
                fmt::format("rank 0's broadcast of {}", bytes_text(std::ssize(bytes))));
   });
@@ -185,14 +166,14 @@ std::vector<std::string> Session::gather_texts(const std::string& text) {
   std::uint64_t mine = text.size();
   std::vector<std::uint64_t> sizes(is_root() ? static_cast<std::size_t>(size_) : 0);
   MPI_Request request = MPI_REQUEST_NULL;
-  mpi::check(
-      MPI_Igather(&mine, 1, MPI_UINT64_T, sizes.data(), 1, MPI_UINT64_T, 0, mpi_->comm, &request));
+  mpi::check(MPI_Igather(&mine, 1, MPI_UINT64_T, sizes.data(), 1, MPI_UINT64_T, 0, mpi_->comm.get(),
+                         &request));
   wait_until([&] { return mpi::is_over(request); }, "the sizes of a gather");
 
   if (!is_root()) {
-    for_each_piece(text.size(), [&](std::size_t first, int count) {
-      mpi::check(
-          MPI_Isend(text.data() + first, count, MPI_BYTE, 0, kGatherTag, mpi_->comm, &request));
+    mpi::for_each_piece(text.size(), [&](std::size_t first, int count) {
+      mpi::check(MPI_Isend(text.data() + first, count, MPI_BYTE, 0, kGatherTag, mpi_->comm.get(),
+                           &request));
       wait_until([&] { return mpi::is_over(request); }, "rank 0 to take a gathered text");
     });
     return {};
@@ -200,9 +181,9 @@ std::vector<std::string> Session::gather_texts(const std::string& text) {
   std::vector<std::string> texts{text};
   for (int from = 1; from < size_; ++from) {
     std::string& theirs = texts.emplace_back(sizes[static_cast<std::size_t>(from)], '\0');
-    for_each_piece(theirs.size(), [&](std::size_t first, int count) {
-      mpi::check(MPI_Irecv(theirs.data() + first, count, MPI_BYTE, from, kGatherTag, mpi_->comm,
-                           &request));
+    mpi::for_each_piece(theirs.size(), [&](std::size_t first, int count) {
+      mpi::check(MPI_Irecv(theirs.data() + first, count, MPI_BYTE, from, kGatherTag,
+                           mpi_->comm.get(), &request));
       wait_until(
           [&] { return mpi::is_over(request); },
           fmt::format("a gathered text of {} from rank {}", bytes_text(std::ssize(theirs)), from));
@@ -218,7 +199,7 @@ std::vector<std::string> Session::exchange_identity(const std::string& identity)
   std::vector<std::array<char, kIdentityBytes>> all(static_cast<std::size_t>(size_));
   MPI_Request request = MPI_REQUEST_NULL;
   mpi::check(MPI_Iallgather(mine.data(), kIdentityBytes, MPI_BYTE, all.data(), kIdentityBytes,
-                            MPI_BYTE, mpi_->comm, &request));
+                            MPI_BYTE, mpi_->comm.get(), &request));
   wait_until([&] { return mpi::is_over(request); }, "the ranks' identities");
 
   std::vector<std::string> texts;
@@ -231,37 +212,17 @@ std::vector<std::string> Session::exchange_identity(const std::string& identity)
 void Session::gather_on_host(std::span<const std::byte> bytes, std::span<std::byte> all) {
   const auto count = static_cast<int>(bytes.size());
   MPI_Request request = MPI_REQUEST_NULL;
-  mpi::check(MPI_Iallgather(bytes.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE, mpi_->host,
-                            &request));
+  mpi::check(MPI_Iallgather(bytes.data(), count, MPI_BYTE, all.data(), count, MPI_BYTE,
+                            mpi_->host.get(), &request));
   wait_until([&] { return mpi::is_over(request); }, "the ranks of this host");
 }
 
-Session::Request Session::begin_all_reduce(void* data, std::int64_t elements, ElementType type,
-                                           SumOrder order) {
-  if (size_ == 1 || elements == 0) return nullptr;
-  const bool is_tree = order == SumOrder::tree && std::has_single_bit(static_cast<unsigned>(size_));
-  auto sum = std::make_shared<SumUnderWay>();
-  auto* bytes = static_cast<std::byte*>(data);
-  for_each_piece(static_cast<std::size_t>(elements) * size_of(type),
-                 [&](std::size_t first, int count) {
-                   const AllReduceArguments piece{
-                       .comm = mpi_->comm,
-                       .tag = kGatherTag + 1 + mpi_->sums_begun,
-                       .data = bytes + first,
-                       .elements = count / static_cast<int>(size_of(type)),
-                       .type = type,
-                   };
-                   mpi_->sums_begun = (mpi_->sums_begun + 1) % kSumTags;
-                   sum->pieces.push_back(ptb::begin_all_reduce(piece, is_tree, mpi_->scratch));
-                 });
-  mpi_->sums_in_flight.push_back(sum);
-  return sum;
+Session::Request Session::begin_all_reduce(const Tensor& tensor, SumOrder order) {
+  return mpi_->sums.begin(tensor, order);
 }
 
 void Session::wait(const Request& request, const std::string& what) {
-  if (request == nullptr) return;
-  const auto* sum = static_cast<const SumUnderWay*>(request.get());
-  wait_until([&] { return sum->is_over; }, what);
+  if (request != nullptr) wait_until([&] { return request->is_over(); }, what);
 }
 
 void Session::abort(ExitCode code) {
@@ -276,7 +237,7 @@ void Session::abort(ExitCode code) {
   }
   console::flush(kLastWords);
   std::fflush(nullptr);  // what a library has said; nobody may read it
-  if (size_ > 1) MPI_Abort(mpi_->comm, static_cast<int>(code));
+  if (size_ > 1) MPI_Abort(mpi_->comm.get(), static_cast<int>(code));
   ::_exit(static_cast<int>(code));
 }
 

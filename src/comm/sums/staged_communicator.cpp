@@ -3,12 +3,13 @@
 // only wait() waits, and the backend behind it waits for the copy back by an event.
 //
 // Ranks begin sums in the order in which they were asked for, whatever copy is over first.
-#include "comm/staged_communicator.hpp"
+#include "comm/sums/staged_communicator.hpp"
 
 #include <fmt/format.h>
 
 #include <deque>
 #include <list>
+#include <utility>
 
 namespace ptb {
 namespace {
@@ -21,16 +22,6 @@ struct Buffer {
   Event put{};  // its latest sum's copy back
 };
 
-// Behind a Reduction.
-struct StagedSum {
-  Tensor part;
-  std::string what;
-  Buffer* buffer = nullptr;
-  Event fetched{};
-  bool has_begun = false;
-  Session::Request request{};
-};
-
 class StagedCommunicator : public Communicator {
  public:
   StagedCommunicator(Session& session, Backend& backend, SumOrder order)
@@ -39,34 +30,54 @@ class StagedCommunicator : public Communicator {
   std::string name() const override { return "mpi, staged through host memory"; }
 
   Reduction all_reduce(const Tensor& part, const Event& ready, const std::string& what) override {
-    if (part.empty()) return {};
+    if (part.empty()) return nullptr;
     Buffer& buffer = take_buffer(part.bytes());
-    auto sum = std::make_shared<StagedSum>(
-        StagedSum{.part = part,
-                  .what = what,
-                  .buffer = &buffer,
-                  .fetched = copies_.fetch(part, buffer.memory.get(), ready)});
+    const auto sum = std::make_shared<Sum>(*this, part, what, buffer,
+                                           copies_.fetch(part, buffer.memory.get(), ready));
     to_begin_.push_back(sum);
     begin_what_is_fetched();
-    return {sum};
-  }
-
-  void wait(const Reduction& reduction) override {
-    if (reduction.state == nullptr) return;
-    StagedSum& sum = *static_cast<StagedSum*>(reduction.state.get());
-    session_.wait_until(
-        [&] {
-          begin_what_is_fetched();
-          return sum.has_begun;
-        },
-        fmt::format("the GPU's {}", sum.what));
-    session_.wait(sum.request, fmt::format("the sum over ranks of {}", sum.what));
-    sum.buffer->put = copies_.put(sum.buffer->memory.get(), sum.part);
-    sum.buffer->is_taken = false;
-    backend_.wait(sum.buffer->put);
+    return sum;
   }
 
  private:
+  class Sum final : public SumInFlight {
+   public:
+    Sum(StagedCommunicator& owner, Tensor part, std::string what, Buffer& buffer, Event fetched)
+        : owner_(owner),
+          part_(std::move(part)),
+          what_(std::move(what)),
+          buffer_(buffer),
+          fetched_(std::move(fetched)) {}
+
+    bool is_fetched() const { return owner_.backend_.done(fetched_); }
+    void begin() {
+      const Tensor copy(buffer_.memory, part_.type(), {part_.elements()});
+      request_ = owner_.session_.begin_all_reduce(copy, owner_.order_);
+      has_begun_ = true;
+    }
+    void wait() override {
+      owner_.session_.wait_until(
+          [&] {
+            owner_.begin_what_is_fetched();
+            return has_begun_;
+          },
+          fmt::format("the GPU's {}", what_));
+      owner_.session_.wait(request_, fmt::format("the sum over ranks of {}", what_));
+      buffer_.put = owner_.copies_.put(buffer_.memory.get(), part_);
+      buffer_.is_taken = false;
+      owner_.backend_.wait(buffer_.put);
+    }
+
+   private:
+    StagedCommunicator& owner_;
+    Tensor part_;
+    std::string what_;
+    Buffer& buffer_;
+    Event fetched_;
+    bool has_begun_ = false;
+    Session::Request request_{};
+  };
+
   // The smallest that is free and large enough.
   Buffer& take_buffer(std::size_t bytes) {
     Buffer* best = nullptr;
@@ -82,11 +93,8 @@ class StagedCommunicator : public Communicator {
   }
 
   void begin_what_is_fetched() {
-    while (!to_begin_.empty() && backend_.done(to_begin_.front()->fetched)) {
-      StagedSum& sum = *to_begin_.front();
-      sum.request = session_.begin_all_reduce(sum.buffer->memory.get(), sum.part.elements(),
-                                              sum.part.type(), order_);
-      sum.has_begun = true;
+    while (!to_begin_.empty() && to_begin_.front()->is_fetched()) {
+      to_begin_.front()->begin();
       to_begin_.pop_front();
     }
   }
@@ -94,7 +102,7 @@ class StagedCommunicator : public Communicator {
   SumOrder order_;
   HostCopies& copies_;
   std::list<Buffer> buffers_;  // addresses stay
-  std::deque<std::shared_ptr<StagedSum>> to_begin_;
+  std::deque<std::shared_ptr<Sum>> to_begin_;
 };
 
 }  // namespace
