@@ -50,7 +50,7 @@ int checkpoint_command(Session& session, const CommandLine& line) {
     }
     if (!complaints.empty()) throw Error(code, std::move(complaints));
   });
-  broadcast_value(session, code);
+  session.broadcast(code);
   return static_cast<int>(code);
 }
 

@@ -13,18 +13,22 @@
 namespace ptb {
 namespace {
 
-// A group's lanes of one tensor [B,...], from where its bytes begin; what is behind them.
-std::span<const std::byte> place_lanes(std::span<const std::byte> from, LaneSlice lanes,
-                                       HostTensor& to) {
-  const std::size_t lane_bytes = to.values.size() / static_cast<std::size_t>(lanes.global);
-  const std::size_t bytes = lane_bytes * static_cast<std::size_t>(lanes.count);
-  std::memcpy(to.values.data() + lane_bytes * static_cast<std::size_t>(lanes.first), from.data(),
-              bytes);
-  return from.subspan(bytes);
-}
+// A group's lanes, and their part of each tensor of the state.
+struct GroupState {
+  LaneSlice lanes{};
+  std::vector<std::vector<std::byte>> tensors{};
 
-void append(std::string& text, std::span<const std::byte> bytes) {
-  text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  static auto members(auto& self) {
+    auto& [lanes, tensors] = self;
+    return std::tie(lanes, tensors);
+  }
+};
+
+// Into a tensor [B,...] of all lanes.
+void place_lanes(LaneSlice lanes, std::span<const std::byte> from, HostTensor& to) {
+  const std::size_t lane_bytes = to.values.size() / static_cast<std::size_t>(lanes.global);
+  std::memcpy(to.values.data() + lane_bytes * static_cast<std::size_t>(lanes.first), from.data(),
+              from.size());
 }
 
 }  // namespace
@@ -75,30 +79,24 @@ bool Checkpointer::wants_save() {
   return place_->minutes > 0 && since_save_.seconds() >= 60 * place_->minutes;
 }
 
-// A group travels as its lanes and their part of each tensor of the state.
 HostState Checkpointer::gathered(std::span<const LaneGroup> groups) {
-  std::string mine;
-  std::vector<std::byte> values;
+  std::vector<GroupState> mine;
   for (const LaneGroup& group : groups) {
-    append(mine, std::as_bytes(std::span(&group.lanes, 1)));
+    GroupState& of_group = mine.emplace_back(GroupState{.lanes = group.lanes});
     for (const Tensor& tensor : group.state.tensors()) {
-      values.resize(tensor.bytes());
-      backend_.download(tensor, values);
-      append(mine, values);
+      backend_.download(tensor, of_group.tensors.emplace_back(tensor.bytes()));
     }
   }
   HostState whole;
-  for (const std::string& text : session_.gather(mine)) {
-    std::span<const std::byte> rest = std::as_bytes(std::span(text));
-    while (!rest.empty()) {
-      LaneSlice lanes;
-      std::memcpy(&lanes, rest.data(), sizeof lanes);
-      rest = rest.subspan(sizeof lanes);
+  for (const std::vector<GroupState>& of_rank : session_.gather(mine)) {
+    for (const GroupState& group : of_rank) {
       if (whole.empty()) {
-        whole =
-            make_host_state(state_table(parameters_.shape(), lanes.global), backend_.real_type());
+        whole = make_host_state(state_table(parameters_.shape(), group.lanes.global),
+                                backend_.real_type());
       }
-      for (HostTensor& tensor : whole) rest = place_lanes(rest, lanes, tensor);
+      for (std::size_t i = 0; i < whole.size(); ++i) {
+        place_lanes(group.lanes, group.tensors[i], whole[i]);
+      }
     }
   }
   return whole;

@@ -26,7 +26,7 @@ Trainer::End test_best(const TrainingParts& parts, Trainer& trainer) {
         "Best epoch by validation: {}; its weights are not in this run directory", best + 1));
   });
   bool is_there = file.has_value();
-  broadcast_value(parts.session, is_there);
+  parts.session.broadcast(is_there);
   if (!is_there) return Trainer::End::finished;
   set_parameters(parts.session, file, parts.backend, parts.parameters);
   return trainer.test("best", best);

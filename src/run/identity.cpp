@@ -12,15 +12,14 @@
 namespace ptb {
 
 ExactClass exact_class_of(Session& session, const JobClass& job) {
-  const std::vector<std::string> all =
-      session.gather(fmt::format("{} {}", session.host(), job.threads));
+  using HostAndThreads = std::pair<std::string, int>;
+  const std::vector<HostAndThreads> all =
+      session.gather(HostAndThreads(session.host(), job.threads));
   std::vector<std::string> hosts;
   std::vector<int> ranks_of_host;
   std::vector<std::string> threads_of_rank;
-  for (const std::string& one : all) {
-    const std::size_t space = one.rfind(' ');
-    const std::string host = one.substr(0, space);
-    threads_of_rank.push_back(one.substr(space + 1));
+  for (const auto& [host, threads] : all) {
+    threads_of_rank.push_back(std::to_string(threads));
     if (hosts.empty() || hosts.back() != host) {
       hosts.push_back(host);
       ranks_of_host.push_back(0);

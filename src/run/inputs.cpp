@@ -27,6 +27,21 @@ Corpus read_chosen_corpus(const CorpusPlace& chosen, int vocab_size) {
   }
 }
 
+// What ranks but root must know of the command line.
+struct ToldLine {
+  CommandLine::Action action = CommandLine::Action::train;
+  std::optional<std::int64_t> max_windows{};
+  std::vector<Fault> faults{};
+  std::string split{};
+  std::string config_name{};
+  std::string values{};  // of the configuration, as TOML
+
+  static auto members(auto& self) {
+    auto& [action, max_windows, faults, split, config_name, values] = self;
+    return std::tie(action, max_windows, faults, split, config_name, values);
+  }
+};
+
 }  // namespace
 
 void require_same_build(Session& session) {
@@ -40,18 +55,19 @@ CommandLine agreed_command_line(Session& session, const std::vector<std::string>
     line = parse_command_line(arguments,
                               fmt::format("ptb_dist {}\n{}\n", kVersion, build_information()));
   });
-  std::int64_t max_windows = line.max_windows.value_or(-1);
-  std::string name = line.config.name;
-  std::string values = to_toml(line.config);
-  broadcast_value(session, line.action);
-  broadcast_value(session, max_windows);
-  broadcast_values(session, line.faults);
-  session.broadcast(name);
-  session.broadcast(values);
-  session.broadcast(line.split);
+  ToldLine told{.action = line.action,
+                .max_windows = line.max_windows,
+                .faults = line.faults,
+                .split = line.split,
+                .config_name = line.config.name,
+                .values = to_toml(line.config)};
+  session.broadcast(told);
   if (session.is_root()) return line;
-  if (max_windows >= 0) line.max_windows = max_windows;
-  line.config = config_from_toml(values, name, "the configuration of rank 0");
+  line.action = told.action;
+  line.max_windows = told.max_windows;
+  line.faults = told.faults;
+  line.split = told.split;
+  line.config = config_from_toml(told.values, told.config_name, "the configuration of rank 0");
   return line;
 }
 
@@ -80,10 +96,8 @@ Corpus agreed_corpus(Session& session, const Config& config, ExcessWords excess)
                                         : read_chosen_corpus(chosen, most);
     if (excess == ExcessWords::refuse) check_words_fit(corpus, config);
   });
-  for (auto& tokens : corpus.tokens) broadcast_values(session, tokens);
-  double bound = corpus.perplexity_bound.value_or(0);
-  broadcast_value(session, bound);
-  if (bound > 0) corpus.perplexity_bound = bound;
+  for (auto& tokens : corpus.tokens) session.broadcast(tokens);
+  session.broadcast(corpus.perplexity_bound);
   return corpus;
 }
 

@@ -143,33 +143,6 @@ Restart judged(std::optional<CheckpointFile> file, const CommandLine& line,
   return restart;
 }
 
-// To every rank.
-void broadcast(Session& session, Progress& progress) {
-  struct Members {  // a member that is forgotten below makes it another size
-    int epoch, window;
-    std::int64_t step;
-    double cross_entropy;
-    std::vector<EpochResult> history;
-  };
-  static_assert(sizeof(Progress) == sizeof(Members));
-  broadcast_value(session, progress.epoch);
-  broadcast_value(session, progress.window);
-  broadcast_value(session, progress.step);
-  broadcast_value(session, progress.cross_entropy);
-  broadcast_values(session, progress.history);
-}
-
-void broadcast(Session& session, HostState& state) {
-  std::size_t count = state.size();
-  broadcast_value(session, count);
-  state.resize(count);
-  for (auto& [name, shape, values] : state) {
-    session.broadcast(name);
-    broadcast_value(session, shape);
-    broadcast_values(session, values);
-  }
-}
-
 }  // namespace
 
 void check_resume_is_there(Session& session, const CommandLine& line) {
@@ -197,13 +170,13 @@ std::optional<Restart> find_restart(Session& session, const CommandLine& line,
     restart->warnings = std::move(warnings);
   });
   bool is_there = restart.has_value();
-  broadcast_value(session, is_there);
+  session.broadcast(is_there);
   if (!is_there) return std::nullopt;
   if (!restart) restart.emplace();
-  broadcast(session, restart->progress);
-  broadcast_value(session, restart->global_lanes);
-  broadcast_value(session, restart->is_other_text);
-  broadcast(session, restart->state);
+  session.broadcast(restart->progress);
+  session.broadcast(restart->state);
+  session.broadcast(restart->global_lanes);
+  session.broadcast(restart->is_other_text);
   return restart;
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <tuple>
 
 #include "ptb_dist/base/error.hpp"
 
@@ -62,6 +63,10 @@ class Shape {
   Shape with_first(std::int64_t extent) const;
   std::string text() const;  // "[20,200]"
 
+  static auto members(auto& self) {  // for base/archive.hpp
+    auto& [extents, rank] = self;
+    return std::tie(extents, rank);
+  }
   bool operator==(const Shape&) const = default;
 
  private:

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace ptb {
@@ -27,6 +28,10 @@ struct Fault {
   Phase phase = Phase::train;
 
   std::string text() const;
+  static auto members(auto& self) {  // for base/archive.hpp
+    auto& [kind, rank, window, phase] = self;
+    return std::tie(kind, rank, window, phase);
+  }
 };
 inline constexpr int kSlowMilliseconds = 200;
 

@@ -167,18 +167,6 @@ std::vector<T> Session::exchange_on_host(const T& mine) {
   return all;
 }
 
-template <class T>
-void broadcast_value(Session& session, T& value) {
-  session.broadcast(std::as_writable_bytes(std::span(&value, 1)));
-}
-template <class T>
-void broadcast_values(Session& session, std::vector<T>& values) {
-  std::uint64_t count = values.size();
-  broadcast_value(session, count);
-  values.resize(count);
-  session.broadcast(std::as_writable_bytes(std::span(values)));
-}
-
 // AgreedError with `code` unless every rank gives the same text (as in exchange_identity): it names
 // the ranks that differ from the majority, and both texts. `what` says what the text is ("build").
 void require_same(Session& session, const std::string& what, const std::string& mine,

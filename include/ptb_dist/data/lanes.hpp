@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <vector>
 
 namespace ptb {
@@ -18,6 +19,10 @@ struct LaneSlice {
   int count = 0;
   int global = 0;
 
+  static auto members(auto& self) {  // for base/archive.hpp
+    auto& [first, count, global] = self;
+    return std::tie(first, count, global);
+  }
   bool operator==(const LaneSlice&) const = default;
 };
 

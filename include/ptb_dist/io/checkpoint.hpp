@@ -94,6 +94,11 @@ struct HostTensor {
   std::string name;
   Shape shape;
   std::vector<std::byte> values;
+
+  static auto members(auto& self) {
+    auto& [name, shape, values] = self;
+    return std::tie(name, shape, values);
+  }
 };
 using HostState = std::vector<HostTensor>;
 // The tensors of a table, all zeros of this type.
