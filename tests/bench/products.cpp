@@ -141,7 +141,9 @@ class TimedProduct {
   }
   void run_packed() {
     for (std::int64_t s = 0; s < shape_.steps; ++s) {
-      products_.multiply_packed(left(), right(), kWeightVersion, shape_.accumulate, result(s));
+      products_.multiply_packed(left(), {right(), kWeightVersion},
+                                shape_.accumulate ? ptb::Into::add : ptb::Into::overwrite,
+                                result(s));
     }
   }
 
@@ -173,10 +175,11 @@ void print_table(const std::vector<TimedProduct>& products, double window_flop) 
 // Measures one model, prints its table, and returns its JSON line.
 std::string measure(const std::string& name, const Options& options) {
   const ptb::Config config = ptb::resolve_config(name, {}).values;
-  ptb::Products library(options.threads);
+  const std::unique_ptr<ptb::Products> library =
+      ptb::make_products(ptb::Precision::fp32, options.threads);
   std::vector<TimedProduct> products;
   for (const Shape& shape : shapes_of(config, options.lanes)) {
-    products.emplace_back(library, shape);
+    products.emplace_back(*library, shape);
   }
   const Clock::time_point end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                                    std::chrono::duration<double>(options.seconds));
@@ -191,7 +194,7 @@ std::string measure(const std::string& name, const Options& options) {
     seconds += product.shape().window_flop() / product.best_rate();
   }
   fmt::print("\n{}: {} lanes, {} threads, {} rounds, {}; GFLOP/s\n", name, options.lanes,
-             options.threads, rounds, ptb::Products::description());
+             options.threads, rounds, ptb::products_library());
   print_table(products, flop);
   std::fflush(stdout);
   return fmt::format(R"({{"config":"{}","threads":{},"lanes":{},"gflops":{:.2f}}})", name,

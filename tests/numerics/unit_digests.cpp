@@ -209,7 +209,7 @@ std::string mathematical_library() {
 int main() {
   const std::pair<const char*, std::string> facts[] = {
       {"loops", loops::instruction_set()},
-      {"products", Products::description()},
+      {"products", products_library()},
       {"compiler", compiler_of_this()},
       {"library", mathematical_library()},
       {"caches", fmt::format("{}+{}+{}", ::sysconf(_SC_LEVEL1_DCACHE_SIZE),

@@ -13,9 +13,12 @@ constexpr double kBf16 = 0x1p-8;   // 7 bits
 
 std::vector<FastBackend> all() {
   std::vector<FastBackend> list;
-  for (const int threads : {1, 2}) {
-    list.push_back({.name = fmt::format("cpu, threads {}", threads),
-                    .options = {.name = "cpu", .precision = "fp32", .threads = threads}});
+  for (const auto& [precision, input_error] : {std::pair{"fp32", 0.0}, std::pair{"bf16", kBf16}}) {
+    for (const int threads : {1, 2}) {
+      list.push_back({.name = fmt::format("cpu, {}, threads {}", precision, threads),
+                      .options = {.name = "cpu", .precision = precision, .threads = threads},
+                      .input_error = input_error});
+    }
   }
   for (const auto& [precision, input_error] :
        {std::pair{"fp32", 0.0}, std::pair{"tf32", kTf32}, std::pair{"bf16", kBf16}}) {

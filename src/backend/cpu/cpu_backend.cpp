@@ -6,6 +6,7 @@
 #include <new>
 
 #include "backend/cpu/loops.hpp"
+#include "backend/cpu/parallel.hpp"
 #include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/base/units.hpp"
 
@@ -14,24 +15,42 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};  // a cache line, and the widest vector
 
+Precision precision_of(const std::string& name) {
+  if (name == "fp32" || name == "auto") return Precision::fp32;
+  if (name == "bf16") return Precision::bf16;
+  throw Error(ExitCode::usage, {.what = "the CPU backend does not have this precision",
+                                .where = fmt::format("precision = \"{}\"", name),
+                                .remedy = "use --precision fp32 or bf16"});
+}
+
 }  // namespace
 
-CpuBackend::CpuBackend(int threads) : threads_(threads), products_(threads) {}
+CpuBackend::CpuBackend(int threads, std::unique_ptr<Products> products)
+    : threads_(threads),
+      products_(std::move(products)),
+      hidden_(products_->precision()),
+      outputs_(products_->precision()),
+      d_gates_(products_->precision()),
+      d_shares_(products_->precision()),
+      d_logits_(products_->precision()) {}
 
 std::string CpuBackend::description() const {
   return fmt::format("{}, {} thread{} a rank", identity(), threads_, threads_ == 1 ? "" : "s");
 }
 
 std::string CpuBackend::identity() const {
-  return fmt::format("cpu, fp32, loops {}, {}", loops::instruction_set(), Products::description());
+  return fmt::format("cpu, {}, loops {}, {}", products_->arithmetic(), loops::instruction_set(),
+                     products_->library());
 }
 
-// The recurrent weights are packed once for each number of rows that they are multiplied with, and
-// once for the way back.
-std::int64_t CpuBackend::own_bytes(const Extents& extents) const {
-  const std::int64_t copies = std::ssize(extents.lanes) + 1;
-  const std::int64_t kernel = extents.hidden * traits_of(extents.cell).gates * extents.hidden;
-  return extents.layers * kernel * copies * static_cast<std::int64_t>(sizeof(float));
+// The copies that Products make, and in bf16 the operands that are converted here: hidden states,
+// dropped outputs, d_z, the gradient of a recurrent share, d_logits.
+std::int64_t CpuBackend::own_bytes(const Extents& e) const {
+  const std::int64_t bytes = products_->own_bytes(e);
+  if (products_->precision() == Precision::fp32) return bytes;
+  const CellTraits cell = traits_of(e.cell);
+  const std::int64_t gates = (cell.has_recurrent_share ? 2 : 1) * cell.gates * e.hidden;
+  return bytes + e.positions * (2 * e.hidden + gates + e.vocab) * std::int64_t{sizeof(Bf16)};
 }
 
 Tensor CpuBackend::allocate(ElementType type, Shape shape) {
@@ -71,14 +90,27 @@ void CpuBackend::set_zero(const Tensor& tensor) {
 // Weights are packed where they are first used with their version (Products::multiply_packed).
 void CpuBackend::prepare(const Weights&) {}
 
+Bf16* CpuBackend::Operands::get(std::int64_t elements) {
+  if (precision_ == Precision::fp32) return nullptr;
+  if (std::ssize(values_) < elements) values_.resize(static_cast<std::size_t>(elements));
+  return values_.data();
+}
+
+MatrixView CpuBackend::converted(const MatrixView& matrix, Operands& operands) const {
+  MatrixView result = matrix;
+  Bf16* const values = operands.get(matrix.elements());
+  if (values == nullptr) return result;
+  parallel_for(threads_, matrix.elements(), 4096, [&](std::int64_t begin, std::int64_t end) {
+    loops::convert(end - begin, matrix.data + begin, values + begin);
+  });
+  result.converted = values;
+  return result;
+}
+
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
-  if (options.precision != "auto" && options.precision != "fp32") {
-    throw Error(ExitCode::usage, {.what = "the CPU backend does not have this precision",
-                                  .where = fmt::format("precision = \"{}\"", options.precision),
-                                  .why = "it computes in fp32",
-                                  .remedy = "use --precision fp32"});
-  }
-  return std::make_unique<CpuBackend>(options.threads);
+  const int threads = options.threads;
+  return std::make_unique<CpuBackend>(threads,
+                                      make_products(precision_of(options.precision), threads));
 }
 
 }  // namespace ptb

@@ -1,6 +1,7 @@
-// The backend of the host's cores, in 32-bit floats. Work is done at once, in the calling thread
-// and its OpenMP team, so events are always over. One file per operation group, in the order of
-// backend.hpp: dropout, window, embedding, stack, softmax, optimizer.
+// The backend of the host's cores, in 32-bit floats; with precision bf16 the operands of its matrix
+// products are rounded to bf16, all else stays. Work is done at once, in the calling thread and its
+// OpenMP team, so events are always over. One file per operation group, in the order of backend.hpp:
+// dropout, window, embedding, stack, softmax, optimizer.
 #pragma once
 
 #include "backend/cpu/products.hpp"
@@ -10,7 +11,8 @@ namespace ptb {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int threads);
+  // `products` work with as many threads.
+  CpuBackend(int threads, std::unique_ptr<Products> products);
 
   std::string name() const override { return "cpu"; }
   std::string description() const override;
@@ -45,11 +47,26 @@ class CpuBackend final : public Backend {
   void clip_step(const ClipStep&) override;
 
  private:
+  // Room for the bf16 operands of products, which grows; in other precisions there are none.
+  class Operands {
+   public:
+    explicit Operands(Precision precision) : precision_(precision) {}
+    Bf16* get(std::int64_t elements);  // null in other precisions
+
+   private:
+    Precision precision_;
+    std::vector<Bf16> values_{};
+  };
+
+  // The matrix with its values in bf16, if products want them, for several products.
+  MatrixView converted(const MatrixView& matrix, Operands& operands) const;
   // out[k] = Σ over rows of x [rows, columns], in row order whatever the threads.
   void sum_rows(const Tensor& x, const Tensor& out);
 
   int threads_;
-  Products products_;
+  std::unique_ptr<Products> products_;
+  Operands hidden_, outputs_;               // of the layer in hand, forward
+  Operands d_gates_, d_shares_, d_logits_;  // backward
   StepState step_;
 };
 

@@ -168,6 +168,11 @@ PTB_VECTORISED void add_to_sums(std::int64_t n, const float* x, double* sums) {
   for (std::int64_t k = 0; k < n; ++k) sums[k] += static_cast<double>(x[k]);
 }
 
+PTB_VECTORISED void convert(std::int64_t n, const float* from, Bf16* to) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < n; ++k) to[k] = to_bf16(from[k]);
+}
+
 PTB_VECTORISED double sum_of_squares(std::int64_t n, const float* x) {
   double sum = 0;
 #pragma omp simd reduction(+ : sum)

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "backend/cpu/bf16.hpp"
 #include "ptb_dist/base/random.hpp"
 
 namespace ptb::loops {
@@ -56,6 +57,8 @@ void add_dropped(std::int64_t n, float scale, const std::uint8_t* keep, const fl
 void add_scaled(std::int64_t n, float factor, const float* from, float* to);
 // sums[k] += x[k]
 void add_to_sums(std::int64_t n, const float* x, double* sums);
+// to[k] = bf16(from[k])
+void convert(std::int64_t n, const float* from, Bf16* to);
 // Σ x², in double.
 double sum_of_squares(std::int64_t n, const float* x);
 

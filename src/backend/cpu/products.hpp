@@ -1,48 +1,74 @@
-// Matrix products on the CPU, by oneDNN. The only files that include it are products.hpp's sources.
+// Matrix products on the CPU: f32 results, f32 sums, operands of f32 or of bf16.
 //
-// Two kinds, as measured (tests/bench/RESULTS.md): products that use their operands once go to
-// plain calls; the recurrence, which uses one weight matrix 2·T times a window with few rows, gets
-// a copy in oneDNN's own layout, renewed once per weight version.
+// Two kinds, as measured (tests/bench/RESULTS.md): operands that are used once go to plain calls;
+// weights that are used often get a copy in the library's own layout, renewed once per weight
+// version. In fp32 that pays for the recurrence alone, whose weights are used 2·T times a window
+// with few rows. In bf16 weights have to be converted in any case, so all of them are packed.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
+
+#include "backend/cpu/bf16.hpp"
+#include "ptb_dist/backend/backend.hpp"
 
 namespace ptb {
 
+enum class Precision { fp32, bf16 };
+
 // A row-major f32 matrix, or its transpose seen as one: element (r,c) is data[r·columns + c], with
-// `transposed` data[c·rows + r].
+// `transposed` data[c·rows + r]. `converted` are the same elements in bf16, or null: then products
+// that need them make them.
 struct MatrixView {
   const float* data = nullptr;
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   bool transposed = false;
+  const Bf16* converted = nullptr;
 
-  MatrixView transpose() const { return {data, columns, rows, !transposed}; }
+  std::int64_t elements() const { return rows * columns; }
+  MatrixView transpose() const { return {data, columns, rows, !transposed, converted}; }
 };
+
+// Weights of a version: a copy of them is stale when `version` has changed. `view.data` must always
+// be a matrix of the same shape.
+struct WeightView {
+  MatrixView view;
+  std::uint64_t version = 0;
+
+  WeightView transpose() const { return {view.transpose(), version}; }
+};
+
+enum class Into { overwrite, add };
 
 class Products {
  public:
-  // `threads` of the calling process take part in each product. Error 69 if OpenMP gives fewer.
-  explicit Products(int threads);
-  ~Products();
+  virtual ~Products() = default;
+
+  virtual Precision precision() const = 0;
 
   // c = a·b; c is row-major [a.rows, b.columns]. Any extent may be 0.
-  void multiply(const MatrixView& a, const MatrixView& b, float* c);
-
+  virtual void multiply(const MatrixView& a, const MatrixView& b, float* c) = 0;
+  // c = a·w, once per weight version or twice.
+  virtual void multiply_weights(const MatrixView& a, const WeightView& w, float* c) = 0;
   // c = a·w or c += a·w for a row-major `a` of few rows, many times per weight version.
-  // The packed copy belongs to (w.data, w.transposed, a.rows, accumulate) and is renewed where
-  // `version` differs from the last call's; w.data must always be a matrix of the same shape.
-  void multiply_packed(const MatrixView& a, const MatrixView& w, std::uint64_t version,
-                       bool accumulate, float* c);
+  virtual void multiply_packed(const MatrixView& a, const WeightView& w, Into into, float* c) = 0;
 
-  // "oneDNN 2.6.3, avx512_core_bf16"
-  static std::string description();
-
- private:
-  struct Implementation;
-  std::unique_ptr<Implementation> implementation_;
+  // Bytes of the copies of weights and operands, about.
+  virtual std::int64_t own_bytes(const Extents& extents) const = 0;
+  // What decides about bits: "bf16 by amx_bf16", and who multiplies.
+  virtual std::string arithmetic() const = 0;
+  virtual std::string library() const = 0;
 };
+
+// By oneDNN. `threads` of the calling process take part in each product. Error 69 if OpenMP gives
+// fewer, and if the processor has no instructions for products of bf16.
+std::unique_ptr<Products> make_products(Precision precision, int threads);
+
+// "oneDNN 2.6.3, avx512_core_bf16"
+std::string products_library();
 
 }  // namespace ptb

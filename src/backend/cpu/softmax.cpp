@@ -19,7 +19,8 @@ void CpuBackend::softmax_loss(const SoftmaxLoss& op) {
   const float* bias = op.weights.softmax_bias.data<float>();
   const std::int32_t* targets = op.targets.data<std::int32_t>();
   float* logits = op.logits.data<float>();
-  products_.multiply(matrix(op.hidden), matrix(op.weights.softmax_weight), logits);
+  products_->multiply_weights(matrix(op.hidden),
+                              {matrix(op.weights.softmax_weight), op.weights.version}, logits);
   // Rows are summed in their order afterwards, so the loss does not depend on the threads.
   std::vector<double> cross_entropy(static_cast<std::size_t>(N));
   parallel_for(threads_, N, 4, [&](std::int64_t begin, std::int64_t end) {
@@ -34,10 +35,10 @@ void CpuBackend::softmax_loss(const SoftmaxLoss& op) {
 }
 
 void CpuBackend::softmax_backward(const SoftmaxBackward& op) {
-  const MatrixView d_logits = matrix(op.d_logits);
-  products_.multiply(d_logits, matrix(op.weights.softmax_weight).transpose(),
-                     op.d_hidden.data<float>());
-  products_.multiply(matrix(op.hidden).transpose(), d_logits, op.d_weight.data<float>());
+  const MatrixView d_logits = converted(matrix(op.d_logits), d_logits_);
+  const WeightView weight{matrix(op.weights.softmax_weight), op.weights.version};
+  products_->multiply_weights(d_logits, weight.transpose(), op.d_hidden.data<float>());
+  products_->multiply(matrix(op.hidden).transpose(), d_logits, op.d_weight.data<float>());
   sum_rows(op.d_logits, op.d_bias);
 }
 

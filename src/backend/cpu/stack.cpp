@@ -14,31 +14,43 @@ namespace {
 constexpr std::int64_t kCellGrain = 5;
 
 struct LayerKernel {
-  MatrixView input;      // Wx [H,G·H]
-  MatrixView recurrent;  // Wh [H,G·H]
+  WeightView input;      // Wx [H,G·H]
+  WeightView recurrent;  // Wh [H,G·H]
 };
 
 // x comes first in the kernel's rows, then h.
-LayerKernel split_kernel(const Tensor& kernel) {
+LayerKernel split_kernel(const Tensor& kernel, std::uint64_t version) {
   const std::int64_t H = kernel.shape()[0] / 2;
   const std::int64_t columns = kernel.shape()[1];
   const float* data = kernel.data<float>();
-  return {{data, H, columns}, {data + H * columns, H, columns}};
+  return {.input = {{data, H, columns}, version},
+          .recurrent = {{data + H * columns, H, columns}, version}};
 }
 
-// [T,B,n] as a matrix of T·B rows.
-MatrixView rows_of(const Tensor& x) {
-  return {x.data<float>(), x.shape()[0] * x.shape()[1], x.shape()[2]};
-}
-
-// Entry t of [T,B,n] as a matrix of B rows.
-MatrixView step_of(const Tensor& x, std::int64_t t) {
-  const std::int64_t B = x.shape()[1], n = x.shape()[2];
-  return {x.data<float>() + t * B * n, B, n};
+std::int64_t offset(const Tensor& x, std::int64_t t, std::int64_t b) {
+  return (t * x.shape()[1] + b) * x.shape()[2];
 }
 
 float* address(const Tensor& x, std::int64_t t, std::int64_t b) {
-  return x.data<float>() + (t * x.shape()[1] + b) * x.shape()[2];
+  return x.data<float>() + offset(x, t, b);
+}
+
+// [T,B,n] as a matrix of T·B rows; its values in bf16 or null.
+MatrixView rows_of(const Tensor& x, const Bf16* converted = nullptr) {
+  const Shape& shape = x.shape();
+  return {x.data<float>(), shape[0] * shape[1], shape[2], false, converted};
+}
+
+// Entry t of [T,B,n] as a matrix of B rows.
+MatrixView step_of(const Tensor& x, std::int64_t t, const Bf16* converted) {
+  return {address(x, t, 0), x.shape()[1], x.shape()[2], false,
+          converted == nullptr ? nullptr : converted + offset(x, t, 0)};
+}
+
+// What a loop has just written of x, for the products that read it.
+void convert(const Tensor& x, std::int64_t t, std::int64_t b, Bf16* converted) {
+  if (converted == nullptr) return;
+  loops::convert(x.shape()[2], address(x, t, b), converted + offset(x, t, b));
 }
 
 void copy(const float* from, std::int64_t n, float* to) { std::copy(from, from + n, to); }
@@ -48,19 +60,18 @@ struct Layer {
   const Cell& spec;
   const Weights::Layer& weights;
   const CellTraits traits = traits_of(spec.kind);
-  const LayerKernel kernel = split_kernel(weights.kernel);
+  const LayerKernel kernel;
   const Tensor &gates, &share, &hidden, &cell;
 
-  // Where h·Wh of step t goes: onto the inputs' share of the gates, or to a place of its own.
-  float* recurrent_share(std::int64_t t) const {
-    return address(traits.has_recurrent_share ? share : gates, t, 0);
-  }
-  bool adds_to_gates() const { return !traits.has_recurrent_share; }
+  // Where h·Wh goes: onto the inputs' share of the gates, or to a place of its own.
+  const Tensor& recurrent_share() const { return traits.has_recurrent_share ? share : gates; }
+  Into recurrent_into() const { return traits.has_recurrent_share ? Into::overwrite : Into::add; }
 };
 
 Layer layer_of(const Cell& cell, const Weights& weights, const StackActivations& a, std::size_t l) {
   return {.spec = cell,
           .weights = weights.layers[l],
+          .kernel = split_kernel(weights.layers[l].kernel, weights.version),
           .gates = a.gates[l],
           .share = a.shares[l],
           .hidden = a.hidden[l],
@@ -108,36 +119,47 @@ void CpuBackend::stack(const StackForward& op) {
   StackActivations& a = op.activations;
   const std::int64_t T = a.input.shape()[0], B = a.input.shape()[1], H = a.input.shape()[2];
   const auto scale = static_cast<float>(1.0 / op.dropout.keep_prob);
+  const bool drops = !op.dropout.masks.empty();
+  Bf16* const hidden16 = hidden_.get((T + 1) * B * H);  // of the layer in hand
+  Bf16* const dropped16 = drops ? outputs_.get(T * B * H) : nullptr;
+  MatrixView input = rows_of(a.input);
   for (std::size_t l = 0; l < op.weights.layers.size(); ++l) {
     const Layer layer = layer_of(op.cell, op.weights, a, l);
     const Tensor& hidden = layer.hidden;
     const auto index = static_cast<std::int64_t>(l);
     const bool has_c = layer.traits.has_c;
 
-    const Tensor& input = l == 0 ? a.input : a.outputs[l - 1];
-    products_.multiply(rows_of(input), layer.kernel.input, layer.gates.data<float>());
+    products_->multiply_weights(input, layer.kernel.input, layer.gates.data<float>());
     copy(address(op.h, index, 0), B * H, address(hidden, 0, 0));
     if (has_c) copy(address(op.c, index, 0), B * H, address(layer.cell, 0, 0));
+    for (std::int64_t b = 0; b < B; ++b) convert(hidden, 0, b, hidden16);
     for (std::int64_t t = 0; t < T; ++t) {
-      products_.multiply_packed(step_of(hidden, t), layer.kernel.recurrent, op.weights.version,
-                                layer.adds_to_gates(), layer.recurrent_share(t));
+      products_->multiply_packed(step_of(hidden, t, hidden16), layer.kernel.recurrent,
+                                 layer.recurrent_into(), address(layer.recurrent_share(), t, 0));
       parallel_for(threads_, B, kCellGrain, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t b = begin; b < end; ++b) cell_forward(layer, t, b);
+        for (std::int64_t b = begin; b < end; ++b) {
+          cell_forward(layer, t, b);
+          convert(hidden, t + 1, b, hidden16);
+        }
       });
     }
     copy(address(hidden, T, 0), B * H, address(op.h, index, 0));
     if (has_c) copy(address(layer.cell, T, 0), B * H, address(op.c, index, 0));
 
     const float* h = address(hidden, 1, 0);
-    float* out = a.outputs[l].data<float>();
-    if (!op.dropout.masks.empty()) {
+    const Tensor& output = a.outputs[l];
+    float* out = output.data<float>();
+    if (drops) {
       const std::uint8_t* keep = op.dropout.masks[index + 1].data<std::uint8_t>();
       parallel_for(threads_, T * B * H, 4096, [&](std::int64_t begin, std::int64_t end) {
         loops::drop(end - begin, scale, keep + begin, h + begin, out + begin);
+        if (dropped16 != nullptr) loops::convert(end - begin, out + begin, dropped16 + begin);
       });
     } else if (out != h) {
       copy(h, T * B * H, out);
     }
+    const Bf16* const kept16 = hidden16 == nullptr ? nullptr : hidden16 + B * H;
+    input = rows_of(output, drops ? dropped16 : kept16);
   }
 }
 
@@ -152,6 +174,9 @@ void CpuBackend::stack_backward(const StackBackward& op) {
     const auto index = static_cast<std::int64_t>(l);
     const std::uint8_t* keep =
         op.dropout.masks.empty() ? nullptr : op.dropout.masks[index + 1].data<std::uint8_t>();
+    const bool has_share = layer.traits.has_recurrent_share;
+    Bf16* const d_z16 = d_gates_.get(layer.gates.elements());
+    Bf16* const d_s16 = has_share ? d_shares_.get(layer.share.elements()) : d_z16;
     std::fill(d_h.begin(), d_h.end(), 0.0f);
     std::fill(d_c.begin(), d_c.end(), 0.0f);
     for (std::int64_t t = T - 1; t >= 0; --t) {
@@ -166,31 +191,34 @@ void CpuBackend::stack_backward(const StackBackward& op) {
             loops::add_scaled(H, 1.0f, d_out, d_h_row);
           }
           cell_backward(layer, t, b, d_h_row, d_c.data() + b * H);
+          convert(layer.gates, t, b, d_z16);
+          if (has_share) convert(layer.share, t, b, d_s16);
         }
       });
       if (t == 0) break;  // gradients stop at the window's beginning
       // Of a cell with a recurrent share a part of d_h has come past the product.
-      products_.multiply_packed({layer.recurrent_share(t), B, layer.gates.shape()[2]},
-                                layer.kernel.recurrent.transpose(), op.weights.version,
-                                layer.traits.has_recurrent_share, d_h.data());
+      products_->multiply_packed(step_of(layer.recurrent_share(), t, d_s16),
+                                 layer.kernel.recurrent.transpose(),
+                                 has_share ? Into::add : Into::overwrite, d_h.data());
     }
-    products_.multiply(rows_of(layer.gates), layer.kernel.input.transpose(), op.d_io.data<float>());
+    products_->multiply_weights(rows_of(layer.gates, d_z16), layer.kernel.input.transpose(),
+                                op.d_io.data<float>());
   }
 }
 
 void CpuBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   const auto l = static_cast<std::size_t>(op.layer);
   const StackActivations& a = op.activations;
-  const MatrixView d_z = rows_of(a.gates[l]);
+  const MatrixView d_z = converted(rows_of(a.gates[l]), d_gates_);
   const bool has_share = !op.d_recurrent_bias.empty();
-  const MatrixView d_share = has_share ? rows_of(a.shares[l]) : d_z;
+  const MatrixView d_share = has_share ? converted(rows_of(a.shares[l]), d_shares_) : d_z;
   const std::int64_t H = a.input.shape()[2];
   const Tensor& input = l == 0 ? a.input : a.outputs[l - 1];
   MatrixView h_before = rows_of(a.hidden[l]);
   h_before.rows = d_z.rows;  // entries 0 .. T-1 of T+1
   float* d_kernel = op.d_kernel.data<float>();
-  products_.multiply(rows_of(input).transpose(), d_z, d_kernel);
-  products_.multiply(h_before.transpose(), d_share, d_kernel + H * d_z.columns);
+  products_->multiply(rows_of(input).transpose(), d_z, d_kernel);
+  products_->multiply(h_before.transpose(), d_share, d_kernel + H * d_z.columns);
   sum_rows(a.gates[l].view({d_z.rows, d_z.columns}), op.d_bias);
   if (has_share) sum_rows(a.shares[l].view({d_z.rows, d_z.columns}), op.d_recurrent_bias);
 }
