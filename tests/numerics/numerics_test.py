@@ -5,9 +5,10 @@
 
 pinned.json holds digests of what was computed when the number was raised last, by what decides about
 bits. Of our own operations (Loops) that is the loops' instruction set, the compiler and the
-mathematical library. In whole trainings (Training) oneDNN multiplies: its version and instruction set
-count, too, and the processor and its caches, by which it may cut products. On the emulation of CUDA
-(OnCuda) the processor chooses nothing. A machine that pinned.json does not know is skipped, and the
+mathematical library; in trainings in bf16 with portable products (Portable) the same. In whole
+trainings (Training), in fp32 and where the processor has it in bf16, oneDNN multiplies: its version and
+instruction set count, too, and the processor and its caches, by which it may cut products. On the
+emulation of CUDA (OnCuda) the processor chooses nothing. A machine that pinned.json does not know is skipped, and the
 row to add is told; --record adds it, or begins the file anew where the number has changed.
 
 Where digests differ, and they were meant to: raise kNumerics, and record. Where they were not, the
@@ -128,19 +129,32 @@ class Loops(Numerics):
 class Training(Numerics):
     """Whole trainings, by the instruction set of the machine and by AVX2."""
 
-    def check(self, unit, binary, changes):
+    def check(self, unit, binary, changes, precision="fp32"):
         facts = self.facts(unit, changes)
         key = "{loops}, {products}, {compiler}, {library}, caches {caches}".format(**facts)
-        self.compare(f"CPU: {key}, {processor()}", facts["numerics"],
-                     self.trained(binary, changes, "--backend", "cpu"))
+        key = f"CPU{'' if precision == 'fp32' else f' {precision}'}: {key}, {processor()}"
+        self.compare(key, facts["numerics"], self.trained(binary, changes, "--backend", "cpu",
+                                                          "--precision", precision))
 
     def test_of_this_machine(self):
         self.check(self.units[0], self.program, {})
+
+    def test_of_its_bf16(self):
+        if self.facts(self.units[0])["bf16"]:
+            self.check(self.units[0], self.program, {}, "bf16")
 
     def test_of_avx2(self):
         if len(self.units) == 1:
             self.skipTest("this build has no program that is limited to AVX2")
         self.check(self.units[1], self.limited, {"DNNL_MAX_CPU_ISA": "AVX2"})
+
+
+class Portable(Numerics):
+    def test_in_bf16(self):
+        facts = self.facts(self.units[0])
+        key = "{loops}, {compiler}, {library}".format(**facts)
+        self.compare("portable bf16: " + key, facts["numerics"],
+                     self.trained(self.program, {}, "--backend", "cpu", "--precision", "bf16"))
 
 
 class OnCuda(Numerics):

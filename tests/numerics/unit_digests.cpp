@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -126,6 +127,21 @@ std::string sums() {
   return digest.text();
 }
 
+// Ties, and what is no number or nearly too large for one.
+std::string rounding() {
+  Digest digest;
+  for (const std::int64_t n : kLengths) {
+    std::vector<float> from = numbers(n, 1, 14);
+    const float special[] = {1.00390625f, 1.01171875f, 3.4e38f,
+                             -3.4e38f,    1e-40f,      std::numeric_limits<float>::infinity()};
+    for (std::size_t i = 0; i < from.size() && i < std::size(special); ++i) from[i] = special[i];
+    std::vector<Bf16> to(from.size());
+    loops::convert(n, from.data(), to.data());
+    digest.add(to);
+  }
+  return digest.text();
+}
+
 std::vector<float> download(Backend& backend, const Tensor& from) {
   std::vector<float> values(static_cast<std::size_t>(from.elements()));
   backend.download(from, std::as_writable_bytes(std::span(values)));
@@ -210,6 +226,7 @@ int main() {
   const std::pair<const char*, std::string> facts[] = {
       {"loops", loops::instruction_set()},
       {"products", products_library()},
+      {"bf16", bf16_instructions()},
       {"compiler", compiler_of_this()},
       {"library", mathematical_library()},
       {"caches", fmt::format("{}+{}+{}", ::sysconf(_SC_LEVEL1_DCACHE_SIZE),
@@ -221,6 +238,7 @@ int main() {
       {"softmax with gradient", softmax(0.05f)},
       {"dropout", dropout()},
       {"sums", sums()},
+      {"rounding to bf16", rounding()},
       {"initial parameters", initial_parameters()},
       {"norm and step", norm_and_step(1)},
       {"norm and step of three threads", norm_and_step(3)}};

@@ -1,5 +1,5 @@
 // ptb_dist_mutant: the program with a defect of choice, to show that the tests of the whole program
-// find it. Never installed.
+// find it. Its bf16 is the portable one. Never installed.
 //
 //   PTB_DIST_MUTANT=<name> mpirun -np 3 ptb_dist_mutant ...
 //
@@ -21,6 +21,7 @@
 
 #include "ptb_dist/program.hpp"
 #include "ptb_dist/train/lane_groups.hpp"
+#include "support/portable_products.hpp"
 
 namespace ptb {
 namespace {
@@ -136,7 +137,7 @@ std::unique_ptr<Backend> make_mutant(const BackendOptions& options) {
   if (defect == Defect::missing_on_rank_1 && variable("OMPI_COMM_WORLD_RANK", "0") == "1") {
     throw Error(ExitCode::missing, {.what = "no backend"});
   }
-  return std::make_unique<MutantBackend>(make_backend(options), defect,
+  return std::make_unique<MutantBackend>(test::make_portable_backend(options), defect,
                                          std::stoi(variable("OMPI_COMM_WORLD_SIZE", "1")));
 }
 

@@ -40,15 +40,8 @@ bool has(dnnl::cpu_isa wanted) {
   return (all & bits) == bits;
 }
 
-// With what products of bf16 are made; null: nothing that is worth it.
-const char* bf16_instructions() {
-  if (has(dnnl::cpu_isa::avx512_core_amx)) return "amx_bf16";
-  if (has(dnnl::cpu_isa::avx512_core_bf16)) return "avx512_bf16";
-  return nullptr;
-}
-
 void require_bf16() {
-  if (bf16_instructions() != nullptr) return;
+  if (*bf16_instructions() != '\0') return;
   throw Error(ExitCode::missing,
               {.what = "no products of bf16 on this processor",
                .where = "--precision bf16",
@@ -256,6 +249,12 @@ std::string DnnlProducts::arithmetic() const {
 }
 
 }  // namespace
+
+const char* bf16_instructions() {
+  if (has(dnnl::cpu_isa::avx512_core_amx)) return "amx_bf16";
+  if (has(dnnl::cpu_isa::avx512_core_bf16)) return "avx512_bf16";
+  return "";
+}
 
 std::unique_ptr<Products> make_products(Precision precision, int threads) {
   return std::make_unique<DnnlProducts>(precision, threads);

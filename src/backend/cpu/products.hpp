@@ -64,6 +64,10 @@ class Products {
   virtual std::string library() const = 0;
 };
 
+// With what oneDNN multiplies bf16 on this processor: "amx_bf16", "avx512_bf16", or "" where it has
+// nothing that is worth it.
+const char* bf16_instructions();
+
 // By oneDNN. `threads` of the calling process take part in each product. Error 69 if OpenMP gives
 // fewer, and if the processor has no instructions for products of bf16.
 std::unique_ptr<Products> make_products(Precision precision, int threads);
