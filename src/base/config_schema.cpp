@@ -90,8 +90,8 @@ const std::vector<Key> kSchema = {
      .meaning = "where the model runs; auto: the fastest that is there",
      .choices = {"auto", "cpu", "cuda"}},
     {.name = "precision", .group = "Execution", .member = &Config::precision, .unit = "",
-     .meaning = "of matrix products; auto: tf32 on a GPU, fp32 on a CPU; bf16 on a CPU needs AMX or "
-                "AVX512_BF16",
+     .meaning = "of matrix products; auto: tf32 on a GPU, fp32 on a CPU; bf16 on a CPU needs AMX "
+                "or AVX512_BF16",
      .choices = {"auto", "fp32", "tf32", "bf16"}},
     {.name = "comm", .group = "Execution", .member = &Config::comm, .unit = "",
      .meaning = "how ranks add up gradients; auto: the fastest that is there",

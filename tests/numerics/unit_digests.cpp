@@ -135,7 +135,7 @@ std::string rounding() {
     const float special[] = {1.00390625f, 1.01171875f, 3.4e38f,
                              -3.4e38f,    1e-40f,      std::numeric_limits<float>::infinity()};
     for (std::size_t i = 0; i < from.size() && i < std::size(special); ++i) from[i] = special[i];
-    std::vector<Bf16> to(from.size());
+    std::vector<Bf16> to(static_cast<std::size_t>(padded(n)));
     loops::convert(n, from.data(), to.data());
     digest.add(to);
   }

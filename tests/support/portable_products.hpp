@@ -8,10 +8,10 @@
 
 namespace ptb::test {
 
-// As ptb::make_backend, but for the CPU's bf16, whose products are plain loops: operands rounded to
-// bf16, f32 sums in the order of the inner extent. The same bits on every machine and with any
-// number of threads. Operands and copies of weights that are not the rounded values of what they
-// stand for end the program with 70.
+// As ptb::make_backend, but for the CPU's bf16, whose products are those of AMX in plain tiles
+// (plain_tiles.hpp): the same bits on every machine and with any number of threads. Copies of
+// operands that do not have their rounded values, and weights that are written while their version
+// stays, end the program with 70.
 std::unique_ptr<Backend> make_portable_backend(const BackendOptions& options);
 
 }  // namespace ptb::test

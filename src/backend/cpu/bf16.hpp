@@ -2,7 +2,10 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 
 namespace ptb {
 
@@ -18,5 +21,31 @@ inline Bf16 to_bf16(float x) {
 }
 
 inline float from_bf16(Bf16 x) { return std::bit_cast<float>(std::uint32_t{x} << 16); }
+
+// Elements from one row of a bf16 matrix to the next: a multiple of 32, 64 bytes, so that rows of
+// any width are read in whole cache lines and tiles. Zeros behind a row's end.
+constexpr std::int64_t padded(std::int64_t columns) { return (columns + 31) / 32 * 32; }
+
+// Memory for a bf16 matrix, from the beginning of a cache line. Its contents go where it grows.
+class Bf16Buffer {
+ public:
+  Bf16* get(std::int64_t elements) {
+    if (elements <= size_) return values_.get();
+    values_.reset();
+    values_.reset(static_cast<Bf16*>(
+        ::operator new(static_cast<std::size_t>(elements) * sizeof(Bf16), kAlignment)));
+    size_ = elements;
+    return values_.get();
+  }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  struct Free {
+    void operator()(Bf16* values) const { ::operator delete(values, kAlignment); }
+  };
+
+  std::unique_ptr<Bf16[], Free> values_;
+  std::int64_t size_ = 0;
+};
 
 }  // namespace ptb

@@ -6,7 +6,6 @@
 #include <new>
 
 #include "backend/cpu/loops.hpp"
-#include "backend/cpu/parallel.hpp"
 #include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/base/units.hpp"
 
@@ -50,7 +49,8 @@ std::int64_t CpuBackend::own_bytes(const Extents& e) const {
   if (products_->precision() == Precision::fp32) return bytes;
   const CellTraits cell = traits_of(e.cell);
   const std::int64_t gates = (cell.has_recurrent_share ? 2 : 1) * cell.gates * e.hidden;
-  return bytes + e.positions * (2 * e.hidden + gates + e.vocab) * std::int64_t{sizeof(Bf16)};
+  const std::int64_t columns = 2 * padded(e.hidden) + padded(gates) + padded(e.vocab);
+  return bytes + e.positions * columns * std::int64_t{sizeof(Bf16)};
 }
 
 Tensor CpuBackend::allocate(ElementType type, Shape shape) {
@@ -90,21 +90,8 @@ void CpuBackend::set_zero(const Tensor& tensor) {
 // Weights are packed where they are first used with their version (Products::multiply_packed).
 void CpuBackend::prepare(const Weights&) {}
 
-Bf16* CpuBackend::Operands::get(std::int64_t elements) {
-  if (precision_ == Precision::fp32) return nullptr;
-  if (std::ssize(values_) < elements) values_.resize(static_cast<std::size_t>(elements));
-  return values_.data();
-}
-
-MatrixView CpuBackend::converted(const MatrixView& matrix, Operands& operands) const {
-  MatrixView result = matrix;
-  Bf16* const values = operands.get(matrix.elements());
-  if (values == nullptr) return result;
-  parallel_for(threads_, matrix.elements(), 4096, [&](std::int64_t begin, std::int64_t end) {
-    loops::convert(end - begin, matrix.data + begin, values + begin);
-  });
-  result.converted = values;
-  return result;
+Bf16* CpuBackend::Operands::get(std::int64_t rows, std::int64_t columns) {
+  return precision_ == Precision::fp32 ? nullptr : values_.get(rows * padded(columns));
 }
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {

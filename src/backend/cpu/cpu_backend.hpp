@@ -1,7 +1,7 @@
 // The backend of the host's cores, in 32-bit floats; with precision bf16 the operands of its matrix
 // products are rounded to bf16, all else stays. Work is done at once, in the calling thread and its
-// OpenMP team, so events are always over. One file per operation group, in the order of backend.hpp:
-// dropout, window, embedding, stack, softmax, optimizer.
+// OpenMP team, so events are always over. One file per operation group, in the order of
+// backend.hpp: dropout, window, embedding, stack, softmax, optimizer.
 #pragma once
 
 #include "backend/cpu/products.hpp"
@@ -51,17 +51,17 @@ class CpuBackend final : public Backend {
   class Operands {
    public:
     explicit Operands(Precision precision) : precision_(precision) {}
-    Bf16* get(std::int64_t elements);  // null in other precisions
+    // Of a matrix whose rows are padded(columns) apart; null in other precisions.
+    Bf16* get(std::int64_t rows, std::int64_t columns);
 
    private:
     Precision precision_;
-    std::vector<Bf16> values_{};
+    Bf16Buffer values_{};
   };
 
-  // The matrix with its values in bf16, if products want them, for several products.
-  MatrixView converted(const MatrixView& matrix, Operands& operands) const;
-  // out[k] = Σ over rows of x [rows, columns], in row order whatever the threads.
-  void sum_rows(const Tensor& x, const Tensor& out);
+  // out[k] = Σ over rows of x, in row order whatever the threads; and x as converted() has it, in
+  // the same pass.
+  MatrixView sum_rows(const MatrixView& x, Operands& operands, const Tensor& out) const;
 
   int threads_;
   std::unique_ptr<Products> products_;

@@ -171,6 +171,88 @@ PTB_VECTORISED void add_to_sums(std::int64_t n, const float* x, double* sums) {
 PTB_VECTORISED void convert(std::int64_t n, const float* from, Bf16* to) {
 #pragma omp simd
   for (std::int64_t k = 0; k < n; ++k) to[k] = to_bf16(from[k]);
+  for (std::int64_t k = n; k < padded(n); ++k) to[k] = 0;
+}
+
+// Row pairs across all tiles, as they lie in memory: tile by tile, every line of a matrix with long
+// rows is on another page, where nothing fetches it ahead. Whole tiles, which nearly all are, have
+// loops of fixed length. Inlined into the variants below.
+namespace {
+
+inline Bf16 rounded(float x) { return to_bf16(x); }
+inline Bf16 rounded(Bf16 x) { return x; }
+
+template <class From>
+[[gnu::always_inline]] inline void pack(const From* from, std::int64_t stride, std::int64_t rows,
+                                        std::int64_t columns, Bf16* to,
+                                        std::int64_t tile_elements) {
+  constexpr std::int64_t kColumns = 16;
+  for (std::int64_t r = 0; r < 32; r += 2, from += 2 * stride, to += 2 * kColumns) {
+    for (std::int64_t first = 0; first < columns; first += kColumns) {
+      Bf16* const pairs = to + first / kColumns * tile_elements;
+      const From *even = from + first, *odd = even + stride;
+      if (r + 1 < rows && first + kColumns <= columns) {
+#pragma omp simd
+        for (std::int64_t c = 0; c < kColumns; ++c) {
+          pairs[2 * c] = rounded(even[c]);
+          pairs[2 * c + 1] = rounded(odd[c]);
+        }
+        continue;
+      }
+      for (std::int64_t c = 0; c < kColumns; ++c) {
+        const bool is_there = first + c < columns;
+        pairs[2 * c] = is_there && r < rows ? rounded(even[c]) : Bf16{0};
+        pairs[2 * c + 1] = is_there && r + 1 < rows ? rounded(odd[c]) : Bf16{0};
+      }
+    }
+  }
+}
+
+}  // namespace
+
+PTB_VECTORISED void pack_tiles(const float* from, std::int64_t stride, std::int64_t rows,
+                               std::int64_t columns, Bf16* to, std::int64_t tile_elements) {
+  pack(from, stride, rows, columns, to, tile_elements);
+}
+
+PTB_VECTORISED void pack_tiles(const Bf16* from, std::int64_t stride, std::int64_t rows,
+                               std::int64_t columns, Bf16* to, std::int64_t tile_elements) {
+  pack(from, stride, rows, columns, to, tile_elements);
+}
+
+PTB_VECTORISED void pack_transposed_tile(const float* from, std::int64_t stride, std::int64_t rows,
+                                         std::int64_t columns, Bf16* to) {
+  constexpr std::int64_t kRows = 32, kColumns = 16;
+  Bf16 lines[kColumns][kRows];  // converted along the rows of `from`, where vectors can
+  for (std::int64_t c = 0; c < kColumns; ++c) {
+    const std::int64_t there = c < columns ? (rows < kRows ? rows : kRows) : 0;
+    if (there == kRows) {
+#pragma omp simd
+      for (std::int64_t r = 0; r < kRows; ++r) lines[c][r] = to_bf16(from[c * stride + r]);
+    } else {
+      for (std::int64_t r = 0; r < kRows; ++r) {
+        lines[c][r] = r < there ? to_bf16(from[c * stride + r]) : Bf16{0};
+      }
+    }
+  }
+  for (std::int64_t r = 0; r < kRows; r += 2) {
+    for (std::int64_t c = 0; c < kColumns; ++c) {
+      to[r * kColumns + 2 * c] = lines[c][r];
+      to[r * kColumns + 2 * c + 1] = lines[c][r + 1];
+    }
+  }
+}
+
+// In blocks whose lines stay in the first cache.
+PTB_VECTORISED void transpose(const Bf16* from, std::int64_t from_stride, std::int64_t rows,
+                              std::int64_t columns, Bf16* to, std::int64_t to_stride) {
+  constexpr std::int64_t kBlock = 32;
+  for (std::int64_t r0 = 0; r0 < rows; r0 += kBlock) {
+    const std::int64_t r1 = r0 + kBlock < rows ? r0 + kBlock : rows;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      for (std::int64_t r = r0; r < r1; ++r) to[c * to_stride + r] = from[r * from_stride + c];
+    }
+  }
 }
 
 PTB_VECTORISED double sum_of_squares(std::int64_t n, const float* x) {

@@ -57,8 +57,22 @@ void add_dropped(std::int64_t n, float scale, const std::uint8_t* keep, const fl
 void add_scaled(std::int64_t n, float factor, const float* from, float* to);
 // sums[k] += x[k]
 void add_to_sums(std::int64_t n, const float* x, double* sums);
-// to[k] = bf16(from[k])
+// One row of a bf16 matrix: to[k] = bf16(from[k]), and zeros up to padded(n).
 void convert(std::int64_t n, const float* from, Bf16* to);
+
+// Tiles of 32 x 16 for tiles.hpp, from 32 rows of a matrix side by side, one for each 16 columns:
+// to[tile · tile_elements][r][c][i] = bf16(from[2·r + i][16·tile + c]) of 16 x 16 x 2, with zeros
+// from `rows` and `columns` on. Rows of `from` are `stride` elements apart.
+void pack_tiles(const float* from, std::int64_t stride, std::int64_t rows, std::int64_t columns,
+                Bf16* to, std::int64_t tile_elements);
+void pack_tiles(const Bf16* from, std::int64_t stride, std::int64_t rows, std::int64_t columns,
+                Bf16* to, std::int64_t tile_elements);
+// One of the transpose, `from` being [columns, rows]: to[r][c][i] = bf16(from[c][2·r + i]).
+void pack_transposed_tile(const float* from, std::int64_t stride, std::int64_t rows,
+                          std::int64_t columns, Bf16* to);
+// to[c][r] = from[r][c]; rows are so many elements apart.
+void transpose(const Bf16* from, std::int64_t from_stride, std::int64_t rows, std::int64_t columns,
+               Bf16* to, std::int64_t to_stride);
 // Σ x², in double.
 double sum_of_squares(std::int64_t n, const float* x);
 

@@ -8,12 +8,15 @@
 #include <new>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
+#include "backend/cpu/amx.hpp"
 #include "backend/cpu/loops.hpp"
 #include "backend/cpu/parallel.hpp"
 #include "backend/cpu/team.hpp"
+#include "backend/cpu/tile_products.hpp"
 #include "ptb_dist/base/error.hpp"
 
 namespace ptb {
@@ -75,15 +78,9 @@ struct PackedWeights {
 
 // The same in bf16, as the model has them: both directions read one copy.
 struct ConvertedWeights {
-  std::vector<Bf16> values{};
+  Bf16Buffer values{};
   std::optional<std::uint64_t> version{};
 };
-
-// A buffer that grows.
-Bf16* get(std::vector<Bf16>& buffer, std::int64_t elements) {
-  if (std::ssize(buffer) < elements) buffer.resize(static_cast<std::size_t>(elements));
-  return buffer.data();
-}
 
 class DnnlProducts final : public Products {
  public:
@@ -104,10 +101,12 @@ class DnnlProducts final : public Products {
   PackedWeights& packed(const WeightView& w, const dnnl::memory::desc& layout);
   const Bf16* converted(const WeightView& w);
   // The values of a matrix in the type that is multiplied, in `scratch` if they have to be made.
-  const void* operand(const MatrixView& matrix, std::vector<Bf16>& scratch);
-  void convert(const MatrixView& matrix, Bf16* to) const;
+  const void* operand(const MatrixView& matrix, Bf16Buffer& scratch);
   dnnl::memory::desc layout_of(const MatrixView& m) const {
-    return {{m.rows, m.columns}, type_, m.transposed ? Tag::ba : Tag::ab};
+    const std::int64_t stride = precision_ == Precision::bf16 ? padded(m.width()) : m.width();
+    return {{m.rows, m.columns},
+            type_,
+            m.transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1}};
   }
 
   Precision precision_;
@@ -119,7 +118,7 @@ class DnnlProducts final : public Products {
   // By address and direction, each layout that products of it want: as a rule one.
   std::map<std::pair<const float*, bool>, std::vector<PackedWeights>> packed_;
   std::map<const float*, ConvertedWeights> converted_;  // by address
-  std::vector<Bf16> left_, right_;                      // operands of one product
+  Bf16Buffer left_, right_;                             // operands of one product
 };
 
 DnnlProducts::DnnlProducts(Precision precision, int threads)
@@ -182,24 +181,18 @@ PackedWeights& DnnlProducts::packed(const WeightView& w, const dnnl::memory::des
 
 const Bf16* DnnlProducts::converted(const WeightView& w) {
   ConvertedWeights& copy = converted_[w.view.data];
-  Bf16* const values = get(copy.values, w.view.elements());
-  if (copy.version != w.version) convert(w.view, values);
+  Bf16* const values = copy.values.get(w.view.padded_elements());
+  if (copy.version != w.version) convert_rows(threads_, w.view, values);
   copy.version = w.version;
   return values;
 }
 
-const void* DnnlProducts::operand(const MatrixView& matrix, std::vector<Bf16>& scratch) {
+const void* DnnlProducts::operand(const MatrixView& matrix, Bf16Buffer& scratch) {
   if (precision_ == Precision::fp32) return matrix.data;
   if (matrix.converted != nullptr) return matrix.converted;
-  Bf16* const values = get(scratch, matrix.elements());
-  convert(matrix, values);
+  Bf16* const values = scratch.get(matrix.padded_elements());
+  convert_rows(threads_, matrix, values);
   return values;
-}
-
-void DnnlProducts::convert(const MatrixView& matrix, Bf16* to) const {
-  parallel_for(threads_, matrix.elements(), 4096, [&](std::int64_t begin, std::int64_t end) {
-    loops::convert(end - begin, matrix.data + begin, to + begin);
-  });
 }
 
 void DnnlProducts::multiply(const MatrixView& a, const MatrixView& b, float* c) {
@@ -250,13 +243,26 @@ std::string DnnlProducts::arithmetic() const {
 
 }  // namespace
 
+void convert_rows(int threads, const MatrixView& matrix, Bf16* to) {
+  const std::int64_t width = matrix.width();
+  parallel_for(threads, matrix.height(), 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      loops::convert(width, matrix.data + row * width, to + row * padded(width));
+    }
+  });
+}
+
 const char* bf16_instructions() {
-  if (has(dnnl::cpu_isa::avx512_core_amx)) return "amx_bf16";
+  if (has(dnnl::cpu_isa::avx512_core_amx) && amx::is_there()) return "amx_bf16";
   if (has(dnnl::cpu_isa::avx512_core_bf16)) return "avx512_bf16";
   return "";
 }
 
 std::unique_ptr<Products> make_products(Precision precision, int threads) {
+  if (precision == Precision::bf16 && std::string_view(bf16_instructions()) == "amx_bf16") {
+    return make_tile_products({.multiply = amx::multiply, .arithmetic = "bf16 by amx_bf16"},
+                              threads);
+  }
   return std::make_unique<DnnlProducts>(precision, threads);
 }
 

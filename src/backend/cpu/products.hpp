@@ -3,14 +3,13 @@
 // Two kinds, as measured (tests/bench/RESULTS.md): operands that are used once go to plain calls;
 // weights that are used often get a copy in the library's own layout, renewed once per weight
 // version. In fp32 that pays for the recurrence alone, whose weights are used 2·T times a window
-// with few rows. In bf16 weights have to be converted in any case, so all of them are packed.
+// with few rows. In bf16 all weights have a converted copy, and in tiles (tile_products.hpp) all
+// are packed.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
-#include <vector>
 
 #include "backend/cpu/bf16.hpp"
 #include "ptb_dist/backend/backend.hpp"
@@ -21,7 +20,7 @@ enum class Precision { fp32, bf16 };
 
 // A row-major f32 matrix, or its transpose seen as one: element (r,c) is data[r·columns + c], with
 // `transposed` data[c·rows + r]. `converted` are the same elements in bf16, or null: then products
-// that need them make them.
+// that need them make them. Their rows are padded(width()) apart, with zeros at the end.
 struct MatrixView {
   const float* data = nullptr;
   std::int64_t rows = 0;
@@ -29,7 +28,10 @@ struct MatrixView {
   bool transposed = false;
   const Bf16* converted = nullptr;
 
-  std::int64_t elements() const { return rows * columns; }
+  // As it is stored.
+  std::int64_t height() const { return transposed ? columns : rows; }
+  std::int64_t width() const { return transposed ? rows : columns; }
+  std::int64_t padded_elements() const { return height() * padded(width()); }
   MatrixView transpose() const { return {data, columns, rows, !transposed, converted}; }
 };
 
@@ -44,13 +46,16 @@ struct WeightView {
 
 enum class Into { overwrite, add };
 
+// The stored rows of a matrix in bf16, as MatrixView::converted has them.
+void convert_rows(int threads, const MatrixView& matrix, Bf16* to);
+
 class Products {
  public:
   virtual ~Products() = default;
 
   virtual Precision precision() const = 0;
 
-  // c = a·b; c is row-major [a.rows, b.columns]. Any extent may be 0.
+  // c = a·b of two activations; c is row-major [a.rows, b.columns]. Any extent may be 0.
   virtual void multiply(const MatrixView& a, const MatrixView& b, float* c) = 0;
   // c = a·w, once per weight version or twice.
   virtual void multiply_weights(const MatrixView& a, const WeightView& w, float* c) = 0;
@@ -64,12 +69,13 @@ class Products {
   virtual std::string library() const = 0;
 };
 
-// With what oneDNN multiplies bf16 on this processor: "amx_bf16", "avx512_bf16", or "" where it has
-// nothing that is worth it.
+// With what bf16 is multiplied on this processor: "amx_bf16", "avx512_bf16", or "" where it has
+// nothing that is worth it. What DNNL_MAX_CPU_ISA hides is not there.
 const char* bf16_instructions();
 
-// By oneDNN. `threads` of the calling process take part in each product. Error 69 if OpenMP gives
-// fewer, and if the processor has no instructions for products of bf16.
+// By oneDNN; in bf16 where the processor has AMX in tiles. `threads` of the calling process take
+// part in each product. Error 69 if OpenMP gives fewer, and if the processor has no instructions
+// for products of bf16.
 std::unique_ptr<Products> make_products(Precision precision, int threads);
 
 // "oneDNN 2.6.3, avx512_core_bf16"

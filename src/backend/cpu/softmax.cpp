@@ -35,16 +35,17 @@ void CpuBackend::softmax_loss(const SoftmaxLoss& op) {
 }
 
 void CpuBackend::softmax_backward(const SoftmaxBackward& op) {
-  const MatrixView d_logits = converted(matrix(op.d_logits), d_logits_);
+  const MatrixView d_logits = sum_rows(matrix(op.d_logits), d_logits_, op.d_bias);
   const WeightView weight{matrix(op.weights.softmax_weight), op.weights.version};
   products_->multiply_weights(d_logits, weight.transpose(), op.d_hidden.data<float>());
   products_->multiply(matrix(op.hidden).transpose(), d_logits, op.d_weight.data<float>());
-  sum_rows(op.d_logits, op.d_bias);
 }
 
-void CpuBackend::sum_rows(const Tensor& x, const Tensor& out) {
-  const std::int64_t rows = x.shape()[0], columns = x.shape()[1];
-  const float* data = x.data<float>();
+MatrixView CpuBackend::sum_rows(const MatrixView& x, Operands& operands, const Tensor& out) const {
+  const std::int64_t rows = x.rows, columns = x.columns;
+  MatrixView result = x;
+  Bf16* const converted = operands.get(rows, columns);
+  result.converted = converted;
   float* sums = out.data<float>();
   // Blocks of columns: every thread reads its own part of each row, in row order. In double, since
   // a float that takes in hundreds of rows one by one loses as many roundings: this was the largest
@@ -55,13 +56,18 @@ void CpuBackend::sum_rows(const Tensor& x, const Tensor& out) {
       const std::int64_t width = std::min(kBlock, end - first);
       std::array<double, kBlock> block{};
       for (std::int64_t row = 0; row < rows; ++row) {
-        loops::add_to_sums(width, data + row * columns + first, block.data());
+        const float* from = x.data + row * columns + first;
+        loops::add_to_sums(width, from, block.data());
+        if (converted != nullptr) {
+          loops::convert(width, from, converted + row * padded(columns) + first);
+        }
       }
       for (std::int64_t k = 0; k < width; ++k) {
         sums[first + k] = static_cast<float>(block[static_cast<std::size_t>(k)]);
       }
     }
   });
+  return result;
 }
 
 }  // namespace ptb

@@ -41,16 +41,21 @@ MatrixView rows_of(const Tensor& x, const Bf16* converted = nullptr) {
   return {x.data<float>(), shape[0] * shape[1], shape[2], false, converted};
 }
 
+// Row b of entry t of [T,B,n] in bf16.
+template <class Value>
+Value* row_in_bf16(const Tensor& x, std::int64_t t, std::int64_t b, Value* converted) {
+  return converted == nullptr ? nullptr : converted + (t * x.shape()[1] + b) * padded(x.shape()[2]);
+}
+
 // Entry t of [T,B,n] as a matrix of B rows.
 MatrixView step_of(const Tensor& x, std::int64_t t, const Bf16* converted) {
-  return {address(x, t, 0), x.shape()[1], x.shape()[2], false,
-          converted == nullptr ? nullptr : converted + offset(x, t, 0)};
+  return {address(x, t, 0), x.shape()[1], x.shape()[2], false, row_in_bf16(x, t, 0, converted)};
 }
 
 // What a loop has just written of x, for the products that read it.
 void convert(const Tensor& x, std::int64_t t, std::int64_t b, Bf16* converted) {
   if (converted == nullptr) return;
-  loops::convert(x.shape()[2], address(x, t, b), converted + offset(x, t, b));
+  loops::convert(x.shape()[2], address(x, t, b), row_in_bf16(x, t, b, converted));
 }
 
 void copy(const float* from, std::int64_t n, float* to) { std::copy(from, from + n, to); }
@@ -120,8 +125,8 @@ void CpuBackend::stack(const StackForward& op) {
   const std::int64_t T = a.input.shape()[0], B = a.input.shape()[1], H = a.input.shape()[2];
   const auto scale = static_cast<float>(1.0 / op.dropout.keep_prob);
   const bool drops = !op.dropout.masks.empty();
-  Bf16* const hidden16 = hidden_.get((T + 1) * B * H);  // of the layer in hand
-  Bf16* const dropped16 = drops ? outputs_.get(T * B * H) : nullptr;
+  Bf16* const hidden16 = hidden_.get((T + 1) * B, H);  // of the layer in hand
+  Bf16* const dropped16 = drops ? outputs_.get(T * B, H) : nullptr;
   MatrixView input = rows_of(a.input);
   for (std::size_t l = 0; l < op.weights.layers.size(); ++l) {
     const Layer layer = layer_of(op.cell, op.weights, a, l);
@@ -151,15 +156,16 @@ void CpuBackend::stack(const StackForward& op) {
     float* out = output.data<float>();
     if (drops) {
       const std::uint8_t* keep = op.dropout.masks[index + 1].data<std::uint8_t>();
-      parallel_for(threads_, T * B * H, 4096, [&](std::int64_t begin, std::int64_t end) {
-        loops::drop(end - begin, scale, keep + begin, h + begin, out + begin);
-        if (dropped16 != nullptr) loops::convert(end - begin, out + begin, dropped16 + begin);
+      parallel_for(threads_, T * B, 16, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+          loops::drop(H, scale, keep + row * H, h + row * H, out + row * H);
+          convert(output, 0, row, dropped16);
+        }
       });
     } else if (out != h) {
       copy(h, T * B * H, out);
     }
-    const Bf16* const kept16 = hidden16 == nullptr ? nullptr : hidden16 + B * H;
-    input = rows_of(output, drops ? dropped16 : kept16);
+    input = rows_of(output, drops ? dropped16 : row_in_bf16(hidden, 1, 0, hidden16));
   }
 }
 
@@ -175,8 +181,9 @@ void CpuBackend::stack_backward(const StackBackward& op) {
     const std::uint8_t* keep =
         op.dropout.masks.empty() ? nullptr : op.dropout.masks[index + 1].data<std::uint8_t>();
     const bool has_share = layer.traits.has_recurrent_share;
-    Bf16* const d_z16 = d_gates_.get(layer.gates.elements());
-    Bf16* const d_s16 = has_share ? d_shares_.get(layer.share.elements()) : d_z16;
+    const std::int64_t columns = layer.gates.shape()[2];
+    Bf16* const d_z16 = d_gates_.get(T * B, columns);
+    Bf16* const d_s16 = has_share ? d_shares_.get(T * B, columns) : d_z16;
     std::fill(d_h.begin(), d_h.end(), 0.0f);
     std::fill(d_c.begin(), d_c.end(), 0.0f);
     for (std::int64_t t = T - 1; t >= 0; --t) {
@@ -209,9 +216,10 @@ void CpuBackend::stack_backward(const StackBackward& op) {
 void CpuBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   const auto l = static_cast<std::size_t>(op.layer);
   const StackActivations& a = op.activations;
-  const MatrixView d_z = converted(rows_of(a.gates[l]), d_gates_);
-  const bool has_share = !op.d_recurrent_bias.empty();
-  const MatrixView d_share = has_share ? converted(rows_of(a.shares[l]), d_shares_) : d_z;
+  const MatrixView d_z = sum_rows(rows_of(a.gates[l]), d_gates_, op.d_bias);
+  const MatrixView d_share = op.d_recurrent_bias.empty()
+                                 ? d_z
+                                 : sum_rows(rows_of(a.shares[l]), d_shares_, op.d_recurrent_bias);
   const std::int64_t H = a.input.shape()[2];
   const Tensor& input = l == 0 ? a.input : a.outputs[l - 1];
   MatrixView h_before = rows_of(a.hidden[l]);
@@ -219,8 +227,6 @@ void CpuBackend::layer_weight_gradient(const LayerWeightGradient& op) {
   float* d_kernel = op.d_kernel.data<float>();
   products_->multiply(rows_of(input).transpose(), d_z, d_kernel);
   products_->multiply(h_before.transpose(), d_share, d_kernel + H * d_z.columns);
-  sum_rows(a.gates[l].view({d_z.rows, d_z.columns}), op.d_bias);
-  if (has_share) sum_rows(a.shares[l].view({d_z.rows, d_z.columns}), op.d_recurrent_bias);
 }
 
 }  // namespace ptb
