@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "commands/commands.hpp"
+#include "ptb_dist/base/limits.hpp"
 #include "ptb_dist/io/manifest.hpp"
 #include "ptb_dist/run/checkpointer.hpp"
 #include "ptb_dist/run/ending.hpp"
@@ -11,8 +12,10 @@
 #include "ptb_dist/run/starting_parameters.hpp"
 
 namespace ptb {
+namespace {
 
-int train_command(Session& session, const CommandLine& line, const Factories& factories) {
+ExitCode train(Session& session, const CommandLine& line, const Factories& factories,
+               std::optional<RunFolder>& folder) {
   // 1. The machine.
   const Config& config = line.config.values;
   const bool is_dry = line.action == CommandLine::Action::dry_run;
@@ -28,7 +31,6 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
   const Corpus corpus =
       agreed_corpus(session, config, is_compared ? ExcessWords::keep : ExcessWords::refuse);
   const RunIdentity identity = identity_of_run(session, machine, corpus, config);
-  std::optional<RunFolder> folder;
   session.on_root([&] { folder.emplace(line); });
   std::optional<Restart> restart = find_restart(session, line, identity);
   session.on_root([&] { check_words_fit(corpus, config); });
@@ -43,7 +45,7 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
     if (!is_dry) return;
     for (const std::string& text : dry_run_lines(header, restart)) print_line(text);
   });
-  if (is_dry) return 0;
+  if (is_dry) return ExitCode::done;
 
   // 3. The model, and all memory.
   std::optional<Parameters> parameters;
@@ -95,13 +97,25 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
                    .perplexity_bound = corpus.perplexity_bound.value_or(0),
                    .peak_flops = machine.peak_flops},
                   from);
-  return static_cast<int>(train_to_the_end({.session = session,
-                                            .folder = folder,
-                                            .backend = backend,
-                                            .parameters = *parameters,
-                                            .report = report,
-                                            .saver = checkpointer},
-                                           trainer, line.max_windows, config.save_parameters));
+  return train_to_the_end({.session = session,
+                           .folder = folder,
+                           .backend = backend,
+                           .parameters = *parameters,
+                           .report = report,
+                           .saver = checkpointer},
+                          trainer, line.max_windows, config.save_parameters);
+}
+
+}  // namespace
+
+int train_command(Session& session, const CommandLine& line, const Factories& factories) {
+  std::optional<RunFolder> folder;  // of rank 0
+  try {
+    return static_cast<int>(train(session, line, factories, folder));
+  } catch (...) {
+    if (folder) folder->fails(error_in_flight().code());
+    throw;
+  }
 }
 
 }  // namespace ptb

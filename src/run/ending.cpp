@@ -41,6 +41,18 @@ void say_device_memory(Report& report, const Backend& backend) {
                           bytes_text(used), bytes_text(backend.device().memory)));
 }
 
+AttemptFile::State state_of(Trainer::End end) {
+  switch (end) {
+    case Trainer::End::finished:
+      return AttemptFile::State::finished;
+    case Trainer::End::at_max_windows:
+      return AttemptFile::State::max_windows;
+    case Trainer::End::stopped:
+      break;
+  }
+  return AttemptFile::State::stopped;
+}
+
 }  // namespace
 
 ExitCode train_to_the_end(const TrainingParts& parts, Trainer& trainer,
@@ -54,7 +66,9 @@ ExitCode train_to_the_end(const TrainingParts& parts, Trainer& trainer,
     });
     if (end == Trainer::End::finished) end = test_best(parts, trainer);
     say_device_memory(parts.report, parts.backend);
-    return end == Trainer::End::stopped ? ExitCode::stopped : ExitCode::done;
+    const ExitCode code = end == Trainer::End::stopped ? ExitCode::stopped : ExitCode::done;
+    parts.session.on_root([&] { parts.folder->attempt().ends(state_of(end), code); });
+    return code;
   } catch (const Error& error) {
     for (const std::string& text : error.lines()) parts.report.error(text);
     throw;

@@ -84,15 +84,22 @@ RunFolder::RunFolder(const CommandLine& line) : line_(line) {
   const std::string& path = line.config.values.run_dir;
   if (line.action == CommandLine::Action::dry_run) return;  // it leaves no trace
   if (line.resume.empty() || path.empty() || !std::filesystem::exists(path)) return;
-  directory_.emplace(path, line.config.name, RunDirectory::Purpose::go_on);
+  lock(RunDirectory::Purpose::go_on);
+}
+
+void RunFolder::lock(RunDirectory::Purpose purpose) {
+  directory_.emplace(line_.config.values.run_dir, line_.config.name, purpose);
+  attempt_.emplace(*directory_);
+}
+
+void RunFolder::fails(ExitCode code) const noexcept {
+  if (attempt_) attempt_->fails(code);
 }
 
 Report RunFolder::open(const CheckpointFile* from, ElementType real) {
   const ResolvedConfig& config = line_.config;
   if (!directory_) {
-    directory_.emplace(
-        config.values.run_dir, config.name,
-        line_.is_fresh ? RunDirectory::Purpose::start_again : RunDirectory::Purpose::start);
+    lock(line_.is_fresh ? RunDirectory::Purpose::start_again : RunDirectory::Purpose::start);
   }
   remarks_ = clear_the_way(*directory_, from);
   // Before the folder holds a run, so that it can be given again.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ptb_dist/base/command_line.hpp"
+#include "ptb_dist/io/attempt.hpp"
 #include "ptb_dist/io/checkpoint.hpp"
 #include "ptb_dist/io/report.hpp"
 #include "ptb_dist/io/run_directory.hpp"
@@ -27,12 +28,18 @@ class RunFolder {
 
   // After open().
   const RunDirectory& directory() const { return *directory_; }
+  const AttemptFile& attempt() const { return *attempt_; }
+  // The attempt ends by an error, which matters more than one of its file. At any time.
+  void fails(ExitCode code) const noexcept;
   // What open() did to checkpoints that were there, for the log.
   const std::vector<std::string>& remarks() const { return remarks_; }
 
  private:
+  void lock(RunDirectory::Purpose purpose);
+
   const CommandLine& line_;
   std::optional<RunDirectory> directory_;
+  std::optional<AttemptFile> attempt_;
   std::vector<std::string> remarks_;
 };
 
