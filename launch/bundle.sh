@@ -201,7 +201,7 @@ for lib in "${!library[@]}"; do put "${library[$lib]}" "lib/$lib"; done
 
 # --- scripts ---
 
-install -D -t "$bundle/launch" "$project"/launch/{run,get_ptb}.sh
+install -D -t "$bundle/launch" "$project"/launch/{run.sh,get_ptb.sh,ptb_dist.sbatch}
 install -m 644 -t "$bundle/launch" "$project/launch/common.sh"
 
 cat >"$runtime/environment.sh" <<'END'
@@ -402,6 +402,7 @@ ptb_dist with all that it needs. It runs from any folder, without installed pack
   bin/run.sh --run-dir DIR --config large                      restarts after failures
   bin/mpirun --host node1:4,node2:4 bin/ptb_dist --data DIR    on several, by ssh or within Slurm
   srun -n 8 --mpi=pmix bin/ptb_dist --data DIR                 in a Slurm job
+  sbatch -n 8 launch/ptb_dist.sbatch --data DIR                a job that is requeued by itself
   launch/get_ptb.sh                                            fetches the Penn Treebank
 $about_tests
 Several nodes have the bundle in the same folder, without blanks in its name; they speak TCP. Ranks

@@ -37,6 +37,10 @@ def ptb_folder():
     raise unittest.SkipTest("PTB_DATA is unset")
 
 
+def scripts():
+    return [*(PROJECT / "launch").glob("*.sh"), *(PROJECT / "launch").glob("*.sbatch")]
+
+
 def environment(changes):
     """Without a corpus, and without a proxy, which would hide this machine's server."""
     kept = {name: value for name, value in os.environ.items()
@@ -267,15 +271,14 @@ class Scripts(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not installed")
     def test_shellcheck_has_nothing_to_say(self):
-        scripts = [*(PROJECT / "launch").glob("*.sh"), PROJECT / ".ci/run",
-                   *(PROJECT / "tests").rglob("*.sh")]
-        self.assertGreater(len(scripts), 5)
+        all_scripts = [*scripts(), PROJECT / ".ci/run", *(PROJECT / "tests").rglob("*.sh")]
+        self.assertGreater(len(all_scripts), 5)
         # --external-sources: where the script it sources is, as its directive says.
-        status, text = run("shellcheck", "--external-sources", *scripts)
+        status, text = run("shellcheck", "--external-sources", *all_scripts)
         self.assertEqual((status, text), (0, ""))
 
     def test_each_says_how_it_is_used(self):
-        for script in (PROJECT / "launch").glob("*.sh"):
+        for script in scripts():
             if script.name == "common.sh":  # sourced, never run
                 continue
             with self.subTest(script.name):

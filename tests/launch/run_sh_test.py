@@ -51,6 +51,9 @@ for what, value in plan:
             path.unlink()
     elif what == "move":
         (run_dir / "checkpoints").rename(run_dir / "old-1")
+    elif what == "state":
+        (run_dir / ".attempt").write_text(f"{os.environ['PTB_DIST_ATTEMPT']} generation=0 host=h"
+                                          f" pid=1 since=now state={value[0]} code={value[1]}\n")
     elif what == "until":
         while value not in signals:
             time.sleep(0.01)
