@@ -91,6 +91,9 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
          "none), or from the given one");
   app.add_flag("--fresh", flags.fresh, "begin anew in --run-dir; what it holds is moved aside")
       ->group(kRestart);
+  add_to(kRestart, "--stop-after", flags.stop_after, "TIME",
+         "the launch ends within this time (90s, 55m, 1.5h) with a checkpoint and exit status 75: "
+         "it stops as long before as the longest window and save so far took, with a margin");
   add_to(kRestart, "--override", flags.overridden, "KEY",
          "with --resume: this key may differ from the checkpoint's (also \"data\"); several with "
          "commas, or repeated");
@@ -110,9 +113,9 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
 }
 
 std::vector<std::string> flag_names() {
-  std::vector<std::string> names = {"--config", "--max-windows", "--dry-run", "--resume",
-                                    "--fresh",  "--override",    "--inject",  "--checkpoint",
-                                    "--split",  "--version",     "--help"};
+  std::vector<std::string> names = {"--config",     "--max-windows", "--dry-run",  "--resume",
+                                    "--fresh",      "--stop-after",  "--override", "--inject",
+                                    "--checkpoint", "--split",       "--version",  "--help"};
   for (const Key& key : config_schema()) {
     names.push_back(key.flag());
     if (!key.alias.empty()) names.push_back(key.alias);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <limits>
 #include <optional>
+#include <regex>
 #include <sstream>
 #include <system_error>
 #include <utility>
@@ -34,6 +35,23 @@ std::optional<std::int64_t> parse_max_windows(const std::string& text,
                         .why = fmt::format("\"{}\" is not a number of windows", escaped(text)),
                         .remedy = fmt::format("give an integer from 1 to {}",
                                               std::numeric_limits<std::int64_t>::max())});
+  return std::nullopt;
+}
+
+// "90s", "55m", "1.5h". from_chars of floating-point numbers would take "inf" and hexadecimal ones.
+std::optional<StopAfter> parse_stop_after(const std::string& text,
+                                          std::vector<Complaint>& complaints) {
+  static const std::regex kPattern(R"((\d{1,9}(?:\.\d{1,9})?)([smh]))");
+  std::smatch parts;
+  if (std::regex_match(text, parts, kPattern)) {
+    const char unit = *parts[2].first;
+    const double seconds = std::stod(parts[1]) * (unit == 'h' ? 3600 : unit == 'm' ? 60 : 1);
+    if (seconds > 0) return StopAfter{.seconds = seconds, .text = text};
+  }
+  complaints.push_back(
+      {.what = "--stop-after",
+       .why = fmt::format("\"{}\" is not a duration", escaped(text)),
+       .remedy = "give a number above 0 with its unit, s, m or h: 90s, 55m, 1.5h"});
   return std::nullopt;
 }
 
@@ -108,8 +126,11 @@ void read_eval(CommandLine& line, const Flags& flags, std::vector<Complaint>& co
   line.checkpoint = last_text(flags.checkpoint, "--checkpoint", complaints).value_or("");
   line.split = last_text(flags.split, "--split", complaints).value_or("test");
   const bool is_eval = line.action == CommandLine::Action::eval;
-  if (is_eval && (flags.dry_run || !flags.max_windows.empty() || !flags.inject.empty())) {
+  const bool is_stopped = !flags.stop_after.empty();
+  if (is_eval &&
+      (flags.dry_run || is_stopped || !flags.max_windows.empty() || !flags.inject.empty())) {
     complaints.push_back({.what = flags.dry_run          ? "--dry-run"
+                                  : is_stopped           ? "--stop-after"
                                   : flags.inject.empty() ? "--max-windows"
                                                          : "--inject",
                           .why = "is for training only",
@@ -159,6 +180,9 @@ void read_flags(CommandLine& line, const Flags& flags, std::vector<Complaint>& c
   }
   if (const auto text = last_text(flags.max_windows, "--max-windows", complaints)) {
     line.max_windows = parse_max_windows(*text, complaints);
+  }
+  if (const auto text = last_text(flags.stop_after, "--stop-after", complaints)) {
+    line.stop_after = parse_stop_after(*text, complaints);
   }
   line.is_fresh = flags.fresh;
   read_lists(line, flags, complaints);

@@ -15,6 +15,7 @@ struct Flags {
   bool fresh = false;
   std::vector<std::string> config;
   std::vector<std::string> max_windows;
+  std::vector<std::string> stop_after;
   std::vector<std::string> resume;
   std::vector<std::string> overridden;
   std::vector<std::string> inject;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <memory>
 
 #include "ptb_dist/base/error.hpp"
 #include "ptb_dist/base/limits.hpp"
@@ -22,6 +23,7 @@ sigset_t blocked_by_us;  // what others are not to inherit
 
 std::atomic<int> first_signal{0};
 std::atomic<bool> is_released{false};
+std::atomic<const std::string*> other_reason{nullptr};  // never freed: it is read at any time
 
 bool is_ignored(int signal) {
   struct sigaction action = {};
@@ -93,11 +95,22 @@ void release_stop_signals() {
   if (const int signal = first_signal.load(); signal != 0) end_by(signal);
 }
 
-bool is_stop_requested() { return first_signal.load(std::memory_order_relaxed) != 0; }
+void request_stop(const std::string& reason) {
+  auto text = std::make_unique<const std::string>(reason);
+  const std::string* none = nullptr;
+  if (other_reason.compare_exchange_strong(none, text.get())) text.release();
+}
 
-std::string stop_signal() {
+bool is_stop_requested() {
+  return first_signal.load(std::memory_order_relaxed) != 0 ||
+         other_reason.load(std::memory_order_relaxed) != nullptr;
+}
+
+std::string stop_reason() {
   const int signal = first_signal.load(std::memory_order_relaxed);
-  return signal == 0 ? "" : fmt::format("SIG{}", ::sigabbrev_np(signal));
+  if (signal != 0) return fmt::format("SIG{}", ::sigabbrev_np(signal));
+  const std::string* const other = other_reason.load();
+  return other == nullptr ? "" : *other;
 }
 
 }  // namespace ptb

@@ -3,6 +3,7 @@
 
 #include "commands/commands.hpp"
 #include "ptb_dist/base/limits.hpp"
+#include "ptb_dist/base/stop.hpp"
 #include "ptb_dist/io/manifest.hpp"
 #include "ptb_dist/run/checkpointer.hpp"
 #include "ptb_dist/run/ending.hpp"
@@ -10,6 +11,7 @@
 #include "ptb_dist/run/inputs.hpp"
 #include "ptb_dist/run/leftovers.hpp"
 #include "ptb_dist/run/starting_parameters.hpp"
+#include "ptb_dist/run/time_limit.hpp"
 
 namespace ptb {
 namespace {
@@ -97,6 +99,12 @@ ExitCode train(Session& session, const CommandLine& line, const Factories& facto
                    .perplexity_bound = corpus.perplexity_bound.value_or(0),
                    .peak_flops = machine.peak_flops},
                   from);
+  std::optional<TimeLimit> time_limit;
+  session.on_root([&] {
+    time_limit.emplace(
+        time_limits_of(line),
+        [&] { return trainer.longest_window() + checkpointer.longest_save(); }, request_stop);
+  });
   return train_to_the_end({.session = session,
                            .folder = folder,
                            .backend = backend,

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -12,6 +13,11 @@
 
 namespace ptb {
 namespace {
+
+double guessed_seconds(const Parameters& parameters) {
+  constexpr double kBytesPerSecond = 20e6;  // of a slow disk, shared by many
+  return static_cast<double>(parameters.slab().bytes()) / kBytesPerSecond;
+}
 
 // A group's lanes, and their part of each tensor of the state.
 struct GroupState {
@@ -62,7 +68,8 @@ Checkpointer::Checkpointer(Session& session, Backend& backend, const Parameters&
       parameters_(parameters),
       report_(report),
       faults_(faults),
-      place_(std::move(place)) {}
+      place_(std::move(place)),
+      longest_save_(place_ && place_->keep > 0 ? guessed_seconds(parameters) : 0) {}
 
 Checkpointer::~Checkpointer() {
   if (is_over(session_.timeout())) return;
@@ -127,6 +134,9 @@ void Checkpointer::write(Save save) {
     place_->folder.write(file, bytes);
     if (save.is_best) place_->folder.write(place_->folder.best(), bytes);
     place_->folder.prune(place_->keep);
+    const double seconds = save.waited + watch.seconds();
+    longest_save_ = is_save_measured_ ? std::max(longest_save_.load(), seconds) : seconds;
+    is_save_measured_ = true;
     return fmt::format("Checkpoint: {}{} ({}; training waited {:.3f} s, saved in {:.3f} s)",
                        file.string(), save.is_best ? " and best.h5" : "",
                        bytes_text(std::ssize(bytes)), save.waited, watch.seconds());

@@ -60,9 +60,9 @@ Trainer::End Trainer::leave(End end) {
   if (end == End::at_max_windows) {
     report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
   } else {
-    const std::string signal = stop_signal().empty() ? "a signal to another rank" : stop_signal();
+    const std::string reason = stop_reason().empty() ? "a signal to another rank" : stop_reason();
     report_.line(fmt::format(
-        "Stopped by {}; windows done: {}; {}", signal, progress_.step,
+        "Stopped by {}; windows done: {}; {}", reason, progress_.step,
         saves_ ? "go on with --resume auto" : "nothing was saved, as --keep-checkpoints 0 asks"));
   }
   return end;
@@ -97,7 +97,7 @@ void Trainer::take_oldest(Requests& requests) {
       step_.result(oldest, fmt::format("the loss of window {}", progress_.window));
   requests.stop = requests.stop || result.requests.stop;
   requests.save = requests.save || result.requests.save;
-  pace_.window_done();
+  longest_window_ = std::max(longest_window_.load(), pace_.window_done());
   progress_.cross_entropy += result.cross_entropy;
   report_window(result);
   if (!std::isfinite(result.cross_entropy) || !std::isfinite(result.gradient_norm)) {

@@ -99,6 +99,26 @@ BOOST_AUTO_TEST_CASE(max_windows_is_no_part_of_the_configuration) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(stop_after_is_a_duration_and_no_part_of_the_configuration) {
+  const std::pair<const char*, double> durations[] = {
+      {"90s", 90}, {"55m", 3300}, {"2h", 7200}, {"1.5h", 5400}, {"0.25s", 0.25}};
+  for (const auto& [text, seconds] : durations) {
+    const CommandLine line = parse(std::string("--stop-after ") + text);
+    BOOST_TEST(line.stop_after.value().seconds == seconds);
+    BOOST_TEST(line.stop_after->text == text);
+    BOOST_TEST((line.config.values == Config{}));
+  }
+  BOOST_TEST(!parse("").stop_after.has_value());
+  for (const char* bad : {"0s", "0.0m", "-1s", "55", "55d", "m", ".5h", "1.h", "1e3s", "inf",
+                          "1h30m", "0x1s", "9999999999s"}) {
+    BOOST_TEST(only_line(std::string("--stop-after ") + bad) ==
+               "--stop-after: \"" + std::string(bad) +
+                   "\" is not a duration; give a number above 0 with its unit, s, m or h: 90s, "
+                   "55m, 1.5h");
+  }
+  BOOST_TEST(contains(only_line("eval --checkpoint x --stop-after 5m"), "is for training only"));
+}
+
 BOOST_AUTO_TEST_CASE(unknown_flags_get_the_nearest_name) {
   BOOST_TEST(only_line("--lerning-rate 3") ==
              "unknown flag \"--lerning-rate\"; did you mean \"--learning-rate\"?");
@@ -150,7 +170,8 @@ BOOST_AUTO_TEST_CASE(help_is_grouped_and_complete) {
       BOOST_TEST(contains(line.text, key.unit));
     }
   }
-  for (const char* flag : {"--epochs", "--config", "--max-windows", "--dry-run", "--version"}) {
+  for (const char* flag :
+       {"--epochs", "--config", "--max-windows", "--stop-after", "--dry-run", "--version"}) {
     BOOST_TEST(contains(line.text, flag));
   }
   std::istringstream text(line.text);

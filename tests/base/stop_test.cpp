@@ -65,13 +65,27 @@ BOOST_AUTO_TEST_CASE(each_signal_is_a_request) {
         std::pair{SIGINT, "SIGINT"}, std::pair{SIGHUP, "SIGHUP"}, std::pair{SIGXCPU, "SIGXCPU"}}) {
     const int ending = ending_of([signal = signal, name = std::string(name)] {
       start();
-      if (is_stop_requested() || !stop_signal().empty()) return 1;
+      if (is_stop_requested() || !stop_reason().empty()) return 1;
       send(signal);
       wait_for_request();
-      return stop_signal() == name ? kGood : 2;
+      return stop_reason() == name ? kGood : 2;
     });
     BOOST_TEST(ending == kGood, name);
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_wish_without_a_signal) {
+  const int ending = ending_of([] {
+    start();
+    request_stop("the first");
+    if (!is_stop_requested() || stop_reason() != "the first") return 1;
+    request_stop("another");
+    if (stop_reason() != "the first") return 2;
+    send(SIGUSR1);  // may end the run as well
+    while (stop_reason() != "SIGUSR1") std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return kGood;
+  });
+  BOOST_TEST(ending == kGood);
 }
 
 BOOST_AUTO_TEST_CASE(a_signal_before_there_is_a_thread_is_not_lost) {
@@ -105,7 +119,7 @@ BOOST_AUTO_TEST_CASE(what_is_ignored_at_the_start) {
       send(SIGTERM);
       wait_for_request();
       // Pending signals are taken in the order of their numbers, and TERM has the highest.
-      return stop_signal() == (ignored == SIGUSR1 ? "SIGUSR1" : "SIGTERM") ? kGood : 1;
+      return stop_reason() == (ignored == SIGUSR1 ? "SIGUSR1" : "SIGTERM") ? kGood : 1;
     });
     BOOST_TEST(ending == kGood, ignored);
   }

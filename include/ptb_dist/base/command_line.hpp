@@ -12,6 +12,12 @@
 
 namespace ptb {
 
+// How long a launch may take.
+struct StopAfter {
+  double seconds = 0;
+  std::string text{};  // as given: "55m"
+};
+
 struct CommandLine {
   enum class Action {
     train,
@@ -28,6 +34,8 @@ struct CommandLine {
   // What follows is of one launch, and never stored in a configuration.
   // Stop after this many windows of the run.
   std::optional<std::int64_t> max_windows{};
+  // Of rank 0.
+  std::optional<StopAfter> stop_after{};
   std::string resume{};  // "auto", a checkpoint's path, or empty: do not
   bool is_fresh = false;
   std::vector<std::string> overridden{};  // keys that may differ from the checkpoint's, and "data"

@@ -1,5 +1,5 @@
-// The wish of a user or a scheduler that the run stop: USR1, USR2, TERM, INT, HUP and XCPU. The
-// training loop reads it at the end of a window, when all ranks agree on it.
+// The wish of a user or a scheduler that the run stop: USR1, USR2, TERM, INT, HUP and XCPU, or time
+// that is running out. The training loop reads it at the end of a window, when all ranks agree on it.
 //
 // No handler is installed for them: it would run on the stack of a thread that computes, and
 // oneDNN 2's matrix products let the stack pointer point into their data, which it would overwrite.
@@ -24,9 +24,12 @@ void catch_stop_signals();
 // Undoes it where nothing is trained: a signal that came, or comes, ends the process.
 void release_stop_signals();
 
+// The same wish without a signal; the first reason stays. Of any thread.
+void request_stop(const std::string& reason);
+
 // Whether one of them came.
 bool is_stop_requested();
-// "SIGUSR1", the first that came; empty if none did.
-std::string stop_signal();
+// "SIGUSR1", the first that came, else the reason without a signal; empty if none did.
+std::string stop_reason();
 
 }  // namespace ptb

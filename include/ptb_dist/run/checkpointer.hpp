@@ -2,6 +2,7 @@
 // windows, and a thread of its own brings them to the disk.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <filesystem>
@@ -56,6 +57,10 @@ class Checkpointer final : public Saver {
   void save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best) override;
   void finish() override;
 
+  // Seconds that the longest save took from its beginning to the disk; before the first one a guess
+  // by the size of the parameters. Of any thread.
+  double longest_save() const { return longest_save_; }
+
  private:
   HostState gathered(std::span<const LaneGroup> groups);
   // What the thread brings to the disk.
@@ -78,6 +83,8 @@ class Checkpointer final : public Saver {
 
   std::optional<SavePlace> place_;
   Stopwatch since_save_{};
+  std::atomic<double> longest_save_;
+  bool is_save_measured_ = false;       // of the thread that saves
   std::future<std::string> under_way_;  // the line that tells of it
   std::exception_ptr failure_;          // of a save that is over
 };

@@ -10,11 +10,13 @@ class Pace {
  public:
   // Of an epoch, or what a resumed run does of it.
   void begin_epoch() { *this = {}; }
-  // The result of one more window has come.
-  void window_done() {
-    seconds_ += since_last_.seconds();
+  // The result of one more window has come; the seconds that it took.
+  double window_done() {
+    const double seconds = since_last_.seconds();
+    seconds_ += seconds;
     since_last_ = {};
     ++windows_;
+    return seconds;
   }
   // What has just passed was not training.
   void skip() { since_last_ = {}; }

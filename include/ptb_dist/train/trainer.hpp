@@ -1,6 +1,7 @@
 // The training loop: epochs of windows, whose results are read late, and what is done between them.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -52,6 +53,9 @@ class Trainer {
   End test(const char* weights, int epoch);
   const Progress& progress() const { return progress_; }
 
+  // Seconds of the longest window so far. Of any thread.
+  double longest_window() const { return longest_window_; }
+
  private:
   void begin_epoch();
   bool finish_epoch();
@@ -90,6 +94,7 @@ class Trainer {
   std::optional<Progress> saved_;         // of the last checkpoint
   std::int64_t last_step_ = 0;            // windows of the run to do
   Pace pace_;
+  std::atomic<double> longest_window_ = 0;  // seconds
 };
 
 }  // namespace ptb
