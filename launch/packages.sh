@@ -28,6 +28,8 @@ test_packages=(
   libboost-context-dev                    # the CUDA backend's kernels on the CPU
   python3-h5py python3-xxhash hdf5-tools  # checkpoints seen, and forged, from outside
   strace                                  # faults of the disk
+  slurmctld slurmd slurm-client munge     # a cluster,
+  iproute2                                # whose hosts have networks of their own
   patchelf                                # bundle.sh
   shellcheck                              # these scripts
 )

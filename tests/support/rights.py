@@ -92,11 +92,25 @@ def tracing():
     return complaint(["strace", "-D", "-o", "/dev/null", "true"])  # -D ends with 0 in any case
 
 
+def slurm():
+    """What tests/slurm/cluster.py does."""
+    return complaint(
+        ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child",
+         "--mount-proc", "sh", "-ec", """
+            PATH=$PATH:/usr/sbin:/sbin
+            hostname head && mount -t tmpfs tmpfs /dev/shm
+            ip link add name switch type bridge && ip link add name a type veth peer name b
+            for program in munged mungekey slurmctld slurmd sbatch nsenter; do
+              command -v $program >/dev/null || { echo "$program: not found" >&2; exit 1; }
+            done"""])
+
+
 RIGHTS = {
     "small_disk": ("to mount a disk of a few kB", small_disk),
     "bare_root": ("to mount, make devices, and chroot as a user who may do nothing", bare_root),
     "other_user": ("of root, to become another user", other_user),
     "fresh_user": ("of root, to become a user who has no other process", fresh_user),
+    "slurm": ("Slurm, and of root, to make hosts with networks of their own", slurm),
     "strace": ("to trace a program that one starts", tracing),
 }
 

@@ -1,0 +1,434 @@
+#!/usr/bin/env python3
+"""launch/ptb_dist.sbatch on a real Slurm: jobs that are preempted, cancelled, lose a node, ...
+
+    python3 slurm_test.py --program build/ptb_dist [--long] [-v] [NAME...]
+
+The cases run side by side in one cluster (cluster.py), each on nodes of its own. A run that goes on
+ends with the final checkpoint of one that nobody disturbed, byte for byte, and with its metrics.
+NAME: a case, or several; --long: those that take minutes. Needs root and Slurm's daemons (the right
+"slurm" of support/rights.py).
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import time
+import unittest
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+for folder in ("support", "program"):
+    sys.path.insert(0, str(TESTS / folder))
+import cluster as slurm  # noqa: E402
+import program  # noqa: E402
+import rights  # noqa: E402
+from cluster import wait_for  # noqa: E402
+from resume_test import timeless  # noqa: E402
+
+SCRIPT = TESTS.parent / "launch/ptb_dist.sbatch"
+WINDOWS = 118
+RUN = ["--config", "small", "--hidden-size", "16", "--num-steps", "7", "--keep-prob", "0.5",
+       "--data", "synthetic", "--synthetic-tokens", "8400", "--synthetic-vocab", "300",
+       "--vocab-size", "300", "--epochs", "2", "--lane-groups", "4", "--threads", "1",
+       "--metrics-windows", "1", "--checkpoint-windows", "5"]
+SLOW = "--inject slow@1:0"  # 200 ms a window
+STOPPED, KILLED = 75, 137
+
+options = None      # of the command line
+the_cluster = None
+node_names = None   # of each case
+expected = None     # the run directory of an undisturbed run
+figures = []        # what was measured
+
+
+def tell(kind, **numbers):
+    figures.append({"kind": kind, **{name: round(value, 1) for name, value in numbers.items()}})
+
+
+class Case(unittest.TestCase):
+    """One job, in a partition with its own nodes."""
+
+    nodes = 2
+    tasks_per_node = 1
+
+    @classmethod
+    def partition(cls):
+        return cls.__name__.lower()
+
+    def setUp(self):
+        self.hosts = [the_cluster.hosts[name] for name in node_names[type(self)]]
+        self.work = the_cluster.dir / "work" / self.partition()
+        self.work.mkdir(parents=True)
+        self.flags = self.work / "flags"
+        self.flags.write_text("")
+        # What it adds to the command can change from attempt to attempt.
+        self.program = self.work / "ptb_dist"
+        self.program.write_text(f'#!/bin/sh\nexec {options.program} "$@" '
+                                f"$(cat {self.flags})\n")
+        self.program.chmod(0o755)
+
+    def submit(self, *arguments, nodes=2, tasks_per_node=None, script=SCRIPT, flags=(), **changes):
+        job = the_cluster.submit(
+            [f"--partition={self.partition()}", f"--nodes={nodes}",
+             f"--ntasks-per-node={tasks_per_node or self.tasks_per_node}", *flags], script,
+            ["--program", str(self.program), *arguments, *RUN], self.work, **changes)
+        self.addCleanup(job.cancel)
+        return job
+
+    def run_dir(self, job):
+        return self.work / f"runs/small-{job.number}"
+
+    def windows(self, run_dir):
+        """How many windows the records have."""
+        try:
+            text = (run_dir / "metrics.jsonl").read_text()
+        except FileNotFoundError:
+            return 0
+        return len(re.findall('"kind": *"window"', text))
+
+    def wait_for_windows(self, job, count, run_dir=None):
+        wait_for(lambda: self.windows(run_dir or self.run_dir(job)) >= count,
+                 lambda: f"{count} windows of job {job.number}:\n{job.text()}")
+
+    def check_finished(self, job, run_dir=None, seconds=slurm.PATIENCE):
+        """The job is done, with the result of a run that nobody disturbed."""
+        self.assertEqual(job.wait(seconds), ("COMPLETED", 0), job.text())
+        run_dir = run_dir or self.run_dir(job)
+        self.assertEqual(timeless(run_dir), timeless(expected), job.text())
+        for path in (program.checkpoints(run_dir)[WINDOWS], run_dir / "checkpoints/best.h5"):
+            same = program.checkpoints(expected)[WINDOWS] if "step" in path.name else (
+                expected / "checkpoints/best.h5")
+            self.assertEqual(path.read_bytes(), same.read_bytes(), path)
+        self.check_nothing_is_left(run_dir)
+
+    def check_nothing_is_left(self, run_dir):
+        for host in self.hosts:
+            wait_for(lambda: not host.processes(options.program.name),
+                     lambda: f"no rank on {host.name}: {host.processes(options.program.name)}", 10)
+        left = [path.name for path in run_dir.iterdir()
+                if ".tmp." in path.name or path.name.startswith(".end")]
+        self.assertEqual(left, [])
+
+
+class Preempted:
+    """Asked to save and to start again; `scancel -b` reaches the script as --signal does."""
+
+    tasks_per_node = 2
+    launcher = None
+    times = 1
+
+    def test(self):
+        self.flags.write_text(SLOW)
+        job = self.submit("--launcher", self.launcher)
+        for restart in range(self.times):
+            self.wait_for_windows(job, 8 * (restart + 1))
+            if restart + 1 == self.times:
+                self.flags.write_text("")
+            began = time.monotonic()
+            job.signal_script("USR1")
+            job.wait_for_text(rf"{restart} node\d+ .*: {self.launcher} ended: exit status 75, "
+                              "run stopped")
+            ended = time.monotonic()
+            windows = self.windows(self.run_dir(job))
+            self.wait_for_windows(job, windows + 1)
+            tell(f"preempted, {self.launcher}", to_exit=ended - began,
+                 to_next_window=time.monotonic() - ended)
+        self.check_finished(job)
+        self.assertEqual(job.field("Restarts"), str(self.times))
+        self.assertEqual(job.text().count(": requeue\n"), self.times, job.text())
+
+
+class PreemptedUnderSrun(Preempted, Case):
+    launcher = "srun"
+    times = 2
+
+
+class PreemptedUnderMpirun(Preempted, Case):
+    launcher = "mpirun"
+
+
+class NodeLost(Case):
+    """A node is gone for good; the job goes on elsewhere, when Slurm has noticed it."""
+
+    nodes = 3
+
+    def test(self):
+        self.flags.write_text(SLOW)
+        job = self.submit("--launcher", "mpirun")
+        self.wait_for_windows(job, 8)
+        self.flags.write_text("")
+        began = time.monotonic()
+        self.hosts[1].crash()
+        job.wait_for_text(": mpirun ended: exit status 205, run running")
+        ended = time.monotonic()
+        windows = self.windows(self.run_dir(job))
+        self.wait_for_windows(job, windows + 1)
+        tell("node lost, mpirun", to_exit=ended - began, to_next_window=time.monotonic() - ended)
+        del self.hosts[1]
+        self.check_finished(job)
+
+
+class NodeBack(Case):
+    """A node crashes and is back before Slurm has missed it; what it left is in the way of the
+    first step of the next attempt."""
+
+    def test(self):
+        self.flags.write_text(SLOW + " --timeout 6")
+        job = self.submit("--launcher", "srun")
+        self.wait_for_windows(job, 8)
+        self.flags.write_text("")
+        began = time.monotonic()
+        name = self.hosts[1].name
+        self.hosts[1].crash()
+        the_cluster.boot(name)
+        self.hosts[1] = the_cluster.hosts[name]
+        job.wait_for_text(": srun ended: exit status")
+        ended = time.monotonic()
+        windows = self.windows(self.run_dir(job))
+        self.wait_for_windows(job, windows + 1)
+        tell("node back, srun", to_exit=ended - began, to_next_window=time.monotonic() - ended)
+        self.check_finished(job)
+        self.assertIn("once more in this allocation", job.text())
+
+
+class Cancelled(Case):
+    """It stays so, and saves. A second job goes on with its run, on another number of ranks."""
+
+    tasks_per_node = 2
+
+    def test(self):
+        for launcher in ("srun", "mpirun"):
+            self.flags.write_text(SLOW)
+            job = self.submit("--launcher", launcher)
+            self.wait_for_windows(job, 7)
+            job.cancel()
+            state, _ = job.wait()
+            self.assertEqual(state, "CANCELLED", job.text())
+            job.wait_for_text("ended by Slurm")
+            self.assertNotIn("requeue\n", job.text())
+            done = self.windows(self.run_dir(job))
+            self.assertIn(done, program.checkpoints(self.run_dir(job)), job.text())
+        self.flags.write_text("")
+        self.assertEqual(job.state(), "CANCELLED")
+        next_job = self.submit("--run-dir", str(self.run_dir(job)), nodes=1)
+        self.check_finished(next_job, run_dir=self.run_dir(job))
+        self.assertNotIn("a fresh start", next_job.text())
+
+
+class Twice(Case):
+    """A second submission is a run of its own."""
+
+    def test(self):
+        jobs = [self.submit(nodes=1, tasks_per_node=2) for _ in range(2)]
+        for job in jobs:
+            self.check_finished(job)
+        self.assertNotEqual(*(self.run_dir(job) for job in jobs))
+
+
+class Superseded(Case):
+    """A script whose job has been started again by Slurm does not requeue it."""
+
+    nodes = 1
+
+    def test(self):
+        stale = self.work / "stale.sh"
+        stale.write_text('#!/bin/bash\n#SBATCH --output=ptb_dist-%j.out\n'
+                         'export SLURM_RESTART_COUNT=1\nmkdir -p "$PWD/runs/small-$SLURM_JOB_ID"\n'
+                         'touch "runs/small-$SLURM_JOB_ID/.job-$SLURM_JOB_ID"\n'
+                         f'exec bash {SCRIPT} "$@"\n')
+        self.flags.write_text("--inject kill@1:20")
+        job = self.submit(nodes=1, tasks_per_node=2, script=stale)
+        self.assertEqual(job.wait()[0], "FAILED", job.text())
+        self.assertIn("a newer attempt of this job is there", job.text())
+        self.assertEqual(job.field("Restarts"), "0")
+
+
+class NoScontrol(Case):
+    """Slurm's commands are not what they should be: the run's own code is kept."""
+
+    nodes = 1
+
+    def test(self):
+        tools = self.work / "tools"
+        tools.mkdir()
+        (tools / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+        (tools / "scontrol").chmod(0o755)
+        script = self.work / "script"
+        script.write_text(SCRIPT.read_text().replace("kPause=10", "kPause=0"))
+        self.flags.write_text("--inject nan@0:20")
+        job = self.submit(nodes=1, tasks_per_node=2, script=script,
+                          PATH=f"{tools}:{os.environ['PATH']}")
+        self.assertEqual(job.wait(), ("FAILED", 76), job.text())
+        self.flags.write_text("--inject kill@1:20")
+        job = self.submit(nodes=1, tasks_per_node=2, script=script,
+                          PATH=f"{tools}:{os.environ['PATH']}")
+        self.assertEqual(job.wait(), ("FAILED", KILLED), job.text())
+        self.assertIn("Slurm does not answer; to go on: sbatch with --run-dir", job.text())
+
+
+class NotShared(Case):
+    """The run directory is on a disk of the node: a restart elsewhere does not begin anew."""
+
+    def test(self):
+        self.flags.write_text(SLOW)
+        job = self.submit("--run-dir", "/dev/shm/run", nodes=1)
+        job.wait_for_text("Checkpoint: ")
+        first = job.field("BatchHost")
+        job.signal_script("USR1")
+        job.wait_for_text(": requeue\n")
+        wait_for(lambda: the_cluster.slurm("scontrol", "update", f"JobId={job.number}",
+                                           f"ExcNodeList={first}").returncode == 0,
+                 lambda: f"job {job.number} is moved: {job.state()}")
+        self.assertEqual(job.wait(), ("FAILED", 2), job.text())
+        self.assertIn("is the run directory on a file system that all nodes share?", job.text())
+
+
+class Network(Case):
+    """The nodes have a second network, which leads nowhere; --network names the good one."""
+
+    good_network = ("--network", "eth0")
+
+    def setUp(self):
+        super().setUp()
+        for number, host in enumerate(self.hosts, 1):
+            host.run(["sh", "-ec", f"""
+                ip link add name eth1 type veth peer name nowhere
+                ip addr add 10.78.0.{number}/24 dev eth1
+                ip link set dev eth1 up && ip link set dev nowhere up"""], check=True)
+
+    def test(self):
+        self.check_finished(self.submit("--launcher", "mpirun", *self.good_network))
+
+
+class NetworkThatLeadsNowhere(Network):
+    """Not told which network is good, the job ends by itself and says what to do."""
+
+    def test(self):
+        self.flags.write_text("--timeout 10")
+        job = self.submit("--launcher", "mpirun")
+        began = time.monotonic()
+        job.wait_for_text(": mpirun ended: exit status 70", seconds=3 * 20)
+        tell("a network that leads nowhere", to_exit=time.monotonic() - began)
+        self.assertIn("--network", job.text())
+
+
+class WithoutPmix(Case):
+    """srun that starts tasks which know nothing of each other."""
+
+    def test(self):
+        job = self.submit(SLURM_MPI_TYPE="none")
+        self.assertEqual(job.wait(), ("FAILED", 2), job.text())
+        told = re.findall("ptb_dist: error: .*use srun --mpi=pmix or mpirun", job.text())
+        self.assertEqual(len(told), 1, job.text())
+        self.assertFalse((self.run_dir(job) / "config.toml").exists())
+
+
+class CutOff(Case):
+    """A node is cut off; its ranks need no network, and go on beside the attempt that Slurm has
+    started elsewhere, until they notice it."""
+
+    def test(self):
+        self.flags.write_text(" ".join([SLOW] * 3))  # it would last 70 s
+        job = self.submit(nodes=1, tasks_per_node=2)
+        self.wait_for_windows(job, 8)
+        self.flags.write_text("")
+        old = next(host for host in self.hosts if host.name == job.field("BatchHost"))
+        old.cut()
+        job.wait_for_text(rf"\[{job.number}\.1 .*: launch: ")
+        began = time.monotonic()
+        wait_for(lambda: not old.processes(options.program.name),
+                 lambda: f"the old ranks have noticed:\n{job.text()}", 3 * 10)
+        tell("cut off, the old attempt leaves", to_exit=time.monotonic() - began)
+        self.assertRegex(job.text(), "superseded")
+        old.mend()
+        self.check_finished(job)
+
+
+SHORT = [PreemptedUnderSrun, PreemptedUnderMpirun, NodeLost, NodeBack, Cancelled, Twice,
+         Superseded, NoScontrol, NotShared, Network]
+# Cases of what is not there yet; by their names alone.
+# - attempts of one job that know of each other;
+# - ranks that notice that they cannot talk to each other, or do not know each other.
+NOT_YET = [CutOff, NetworkThatLeadsNowhere, WithoutPmix]
+LONG = []
+
+
+def partition_lines(cases):
+    """Of slurm.conf, and the names of the nodes of each case."""
+    names, lines, first = {}, [], 1
+    for case in cases:
+        names[case] = [f"node{i}" for i in range(first, first + case.nodes)]
+        first += case.nodes
+        lines.append(f"PartitionName={case.partition()} Nodes={','.join(names[case])} "
+                     f"MaxTime=INFINITE State=UP")
+    return names, lines, first - 1
+
+
+def run_side_by_side(cases):
+    """Whether all have passed. Prints the failures, and how long each took."""
+    began = time.monotonic()
+
+    def run(case):
+        result = unittest.TestResult()
+        start = time.monotonic()
+        case("test").run(result)
+        return case, result, start - began, time.monotonic() - began
+
+    passed = True
+    with concurrent.futures.ThreadPoolExecutor(len(cases)) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(run, case) for case in cases]):
+            case, result, start, end = future.result()
+            print(f"{case.__name__}: {'ok' if result.wasSuccessful() else 'FAILED'} "
+                  f"({end - start:.1f} s)", flush=True)
+            for _, text in result.failures + result.errors:
+                print(text, flush=True)
+            passed = passed and result.wasSuccessful()
+    return passed
+
+
+def undisturbed(run_dir):
+    ended = program.run([*RUN, "--run-dir", str(run_dir)], options.program)
+    if ended.status != 0:
+        raise RuntimeError(ended.out + ended.err)
+    return run_dir
+
+
+def main():
+    global the_cluster, expected, node_names, options
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--program", type=lambda path: pathlib.Path(path).resolve(), required=True)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--figures", type=pathlib.Path, help="a JSON file for what was measured")
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args()
+    if why := rights.lacking("slurm"):
+        print(f"PTB_DIST_REQUIRE has {why}" if rights.is_required("slurm") else f"skipped: {why}")
+        return 1 if rights.is_required("slurm") else rights.SKIPPED
+    slurm.isolate()
+    cases = LONG if options.long else SHORT
+    if options.names:
+        cases = [case for case in SHORT + LONG + NOT_YET if case.__name__ in options.names]
+    node_names, partitions, nodes = partition_lines(cases)
+    os.environ.update(program.environment(dict(OMPI_MCA_mpi_yield_when_idle="1")))
+    with tempfile.TemporaryDirectory(prefix="ptb_dist_slurm_") as folder:
+        the_cluster = slurm.Cluster(folder, nodes, more_lines=partitions)
+        the_cluster.start()
+        scratch = the_cluster.dir / "scratch"
+        scratch.mkdir()
+        os.environ["TMPDIR"] = str(scratch)  # of Open MPI, which leaves files when it is killed
+        expected = undisturbed(the_cluster.dir / "undisturbed")
+        passed = run_side_by_side(cases)
+        if not passed:
+            for log in sorted(the_cluster.dir.glob("slurm*.log")):
+                print(f"--- {log.name}", *log.read_text().splitlines()[-30:], sep="\n")
+    if options.figures:
+        options.figures.write_text(json.dumps(figures))
+    return 0 if passed and cases else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
