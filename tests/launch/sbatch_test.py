@@ -162,7 +162,7 @@ plan = """, 1))
 
     def test_what_cannot_be_started(self):
         for code, arguments, told in (
-                (2, ["--launcher", "ssh"], "--launcher ssh"), (2, ["--network"], "--network: a value"),
+                (2, ["--launcher", "ssh"], "--launcher ssh"), (2, ["--network"], "--network: "),
                 (2, ["--resume", "auto"], "--resume"), (2, ["--resume=x.h5"], "--resume"),
                 (2, ["--fresh"], "--fresh"), (69, ["--program", "/nowhere"], "/nowhere")):
             with self.subTest(arguments):

@@ -2,7 +2,8 @@
 
 A host is a set of namespaces: a network with one address, processes, a host name, a /dev/shm. The
 caller's own process is the head (isolate() gives it a network and processes of its own): munged and
-slurmctld run beside it, and it is where jobs are submitted. Whatever ends the caller ends all of it.
+slurmctld run beside it, and it is where jobs are submitted. Whatever ends the caller ends all of
+it.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import time
 
 HEAD = "head"
 NET = "10.77.0"
+NETWORK = f"{NET}.0/24"
 CPUS = 4  # of each node as Slurm sees it, whatever the machine has
 PATIENCE = 60  # seconds for what takes one or two
 
@@ -58,6 +60,8 @@ SlurmctldTimeout=30
 KillWait=5
 InactiveLimit=0
 SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=DEFAULT CPUs={cpus} RealMemory=4000 State=UNKNOWN
 {nodes}
 {partitions}
@@ -106,7 +110,8 @@ class Host:
         self.init = int(children.read_text())
         subprocess.run(["ip", "link", "add", "name", self.port, "type", "veth",
                         "peer", "name", "eth0", "netns", str(self.init)], check=True)
-        subprocess.run(["ip", "link", "set", "dev", self.port, "master", "switch", "up"], check=True)
+        subprocess.run(["ip", "link", "set", "dev", self.port, "master", "switch", "up"],
+                       check=True)
         self.run(["sh", "-ec", f"ip link set dev lo up; ip addr add {address}/24 dev eth0; "
                                "ip link set dev eth0 up"], check=True)
 
@@ -130,9 +135,9 @@ class Host:
     def crash(self):
         """All its processes are gone at once, and its network."""
         os.kill(self.init, signal.SIGKILL)
-        self.unshare.wait()
-        wait_for(lambda: not pathlib.Path(f"/sys/class/net/{self.port}").exists()
-                 and not pathlib.Path(f"/proc/{self.init}").exists(), f"{self.name} is gone")
+        self.unshare.wait()  # which has waited for it
+        # The kernel removes it, too, but in its own time.
+        subprocess.run(["ip", "link", "del", "dev", self.port], stderr=subprocess.DEVNULL)
 
     def processes(self, name):
         """[(number as the head sees it, arguments)] of programs with this name, dead ones aside."""
@@ -183,19 +188,18 @@ class Job:
 
 
 class Cluster:
-    def __init__(self, folder, nodes, node_seconds=5, more_lines=()):
+    def __init__(self, folder, nodes, node_seconds, partitions):
         self.dir = pathlib.Path(folder)
         self.conf = self.dir / "slurm.conf"
         self.nodes = [f"node{i}" for i in range(1, nodes + 1)]
         self.hosts = {}
-        self.daemons = []
         (self.dir / "state").mkdir(parents=True)
         self.dir.chmod(0o755)
         address = {name: f"{NET}.{10 + i}" for i, name in enumerate(self.nodes, 1)}
         self.address = address
         self.conf.write_text(SLURM_CONF.format(
             head=HEAD, net=NET, dir=self.dir, cpus=CPUS, node_seconds=node_seconds,
-            partitions="\n".join(more_lines),
+            partitions="\n".join(partitions),
             nodes="\n".join(f"NodeName={name} NodeAddr={address[name]}" for name in self.nodes)))
         # The default looks for what a host without cgroup2 lacks.
         (self.dir / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
@@ -207,7 +211,7 @@ class Cluster:
 
     def start(self):
         key = self.dir / "munge.key"
-        self.daemon("munged", self.command_of("mungekey", "--create", f"--keyfile={key}"), wait=True)
+        subprocess.run(self.command_of("mungekey", "--create", f"--keyfile={key}"), check=True)
         self.daemon("munged", self.command_of(
             "munged", "--foreground", f"--key-file={key}", f"--socket={self.dir}/munge.sock",
             f"--pid-file={self.dir}/munged.pid", f"--log-file={self.dir}/munged.log",
@@ -223,12 +227,9 @@ class Cluster:
     def command_of(self, name, *arguments):
         return [shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin"), *arguments]
 
-    def daemon(self, name, command, wait=False):
+    def daemon(self, name, command):
         with open(self.dir / f"{name}.out", "a") as out:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        if wait:
-            process.wait()
-        return process
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def start_controller(self):
         self.controller = self.daemon(

@@ -11,10 +11,14 @@ NAME: a case, or several; --long: those that take minutes. Needs root and Slurm'
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
+import random
 import re
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -54,10 +58,16 @@ class Case(unittest.TestCase):
 
     nodes = 2
     tasks_per_node = 1
+    node_seconds = 5  # that a node may not answer before it is down
 
     @classmethod
     def partition(cls):
         return cls.__name__.lower()
+
+    @classmethod
+    def partition_lines(cls, nodes):
+        """Of slurm.conf."""
+        return [f"PartitionName={cls.partition()} Nodes={','.join(nodes)} MaxTime=INFINITE"]
 
     def setUp(self):
         self.hosts = [the_cluster.hosts[name] for name in node_names[type(self)]]
@@ -97,8 +107,10 @@ class Case(unittest.TestCase):
     def check_finished(self, job, run_dir=None, seconds=slurm.PATIENCE):
         """The job is done, with the result of a run that nobody disturbed."""
         self.assertEqual(job.wait(seconds), ("COMPLETED", 0), job.text())
-        run_dir = run_dir or self.run_dir(job)
-        self.assertEqual(timeless(run_dir), timeless(expected), job.text())
+        self.check_result(run_dir or self.run_dir(job))
+
+    def check_result(self, run_dir):
+        self.assertEqual(timeless(run_dir), timeless(expected))
         for path in (program.checkpoints(run_dir)[WINDOWS], run_dir / "checkpoints/best.h5"):
             same = program.checkpoints(expected)[WINDOWS] if "step" in path.name else (
                 expected / "checkpoints/best.h5")
@@ -327,6 +339,49 @@ class WithoutPmix(Case):
         self.assertFalse((self.run_dir(job) / "config.toml").exists())
 
 
+class PlainMpirun(Case):
+    """No batch system, but launch/hosts.example and keepalive.conf: a link that is cut ends the run
+    on both sides, and it goes on when the link is mended."""
+
+    def start(self, run_dir):
+        agent = self.work / "agent"  # in the place of ssh
+        agent.write_text("#!/bin/sh\nhost=$1; shift\nexec " + " ".join(
+            self.hosts[0].command(["sh", "-c", '"$*"'])).replace(
+                str(self.hosts[0].init), f"$(cat {self.work}/$host)", 1) + "\n")
+        agent.chmod(0o755)
+        for host in self.hosts:
+            (self.work / host.name).write_text(str(host.init))
+        example = (SCRIPT.parent / "hosts.example").read_text()
+        comment = re.sub(r"(?m)^node\d+ slots=\d+\n", "", example)
+        (self.work / "hosts").write_text(
+            comment + "".join(f"{host.name} slots=1\n" for host in self.hosts))
+        return subprocess.Popen(
+            ["mpirun", "--mca", "plm_rsh_agent", agent,
+             "--mca", "oob_tcp_if_include", slurm.NETWORK, "--hostfile", self.work / "hosts",
+             "--tune", SCRIPT.parent / "keepalive.conf",
+             "--map-by", "slot", self.program, *RUN, "--run-dir", run_dir, "--resume", "auto"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def test(self):
+        # Of rank 0, on the side that mpirun sees: a far daemon that has something to tell waits on.
+        self.flags.write_text("--inject slow@0:0")
+        run_dir = self.work / "run"
+        process = self.start(run_dir)
+        wait_for(lambda: self.windows(run_dir) >= 8, "8 windows")
+        began = time.monotonic()
+        self.hosts[1].cut()
+        text = process.communicate(timeout=60)[0]
+        self.assertEqual(process.returncode, 205, text)
+        tell("link cut, mpirun alone", to_exit=time.monotonic() - began)
+        self.check_nothing_is_left(run_dir)
+        self.hosts[1].mend()
+        self.flags.write_text("")
+        process = self.start(run_dir)
+        text = process.communicate(timeout=60)[0]
+        self.assertEqual(process.returncode, 0, text)
+        self.check_result(run_dir)
+
+
 class CutOff(Case):
     """A node is cut off; its ranks need no network, and go on beside the attempt that Slurm has
     started elsewhere, until they notice it."""
@@ -349,12 +404,230 @@ class CutOff(Case):
 
 
 SHORT = [PreemptedUnderSrun, PreemptedUnderMpirun, NodeLost, NodeBack, Cancelled, Twice,
-         Superseded, NoScontrol, NotShared, Network]
-# Cases of what is not there yet; by their names alone.
+         Superseded, NoScontrol, NotShared, Network, PlainMpirun]
+# Cases of what is not there yet; started by their names alone.
 # - attempts of one job that know of each other;
 # - ranks that notice that they cannot talk to each other, or do not know each other.
 NOT_YET = [CutOff, NetworkThatLeadsNowhere, WithoutPmix]
-LONG = []
+
+# --- of minutes ---
+
+
+class TimeLimit(Case):
+    """An hour becomes a minute while the job runs; Slurm's own signal comes too late."""
+
+    def test(self):
+        self.flags.write_text(" ".join([SLOW] * 3))
+        job = self.submit(flags=["--time=60", "--signal=B:CONT@1"])
+        self.wait_for_windows(job, 2)
+        the_cluster.slurm("scontrol", "update", f"JobId={job.number}", "TimeLimit=1")
+        job.wait_for_text("Stopped by the end of the job's time; windows done: ", seconds=90)
+        self.flags.write_text("")
+        job.wait_for_text(": requeue\n")
+        self.check_finished(job)
+        self.assertNotIn("USR1", job.text())
+
+
+class SignalOfSlurm(Case):
+    """The signal that the script asks for."""
+
+    def test(self):
+        self.flags.write_text(" ".join([SLOW] * 3))
+        job = self.submit(flags=["--time=2"])
+        job.wait_for_text("USR1: asking the run to save", seconds=150)
+        self.flags.write_text("")
+        self.check_finished(job, seconds=150)
+
+
+class PriorityPreempts(Case):
+    """A job of a partition with priority takes the nodes, after a grace of 8 s."""
+
+    tasks_per_node = 2
+
+    @classmethod
+    def partition_lines(cls, nodes):
+        name = cls.partition()
+        return [f"PartitionName={name} Nodes={','.join(nodes)} PriorityTier=1 GraceTime=8",
+                f"PartitionName={name}-first Nodes={','.join(nodes)} PriorityTier=9"]
+
+    def test(self):
+        for launcher in ("srun", "mpirun"):
+            self.flags.write_text(SLOW)
+            job = self.submit("--launcher", launcher)
+            self.wait_for_windows(job, 8)
+            self.flags.write_text("")
+            taking = the_cluster.slurm(
+                "sbatch", "--parsable", f"--partition={self.partition()}-first", "--nodes=2",
+                "--exclusive", "--output=/dev/null", "--wrap=sleep 2", cwd=self.work)
+            self.assertEqual(taking.returncode, 0, taking.stderr)
+            self.check_finished(job, seconds=150)
+            self.assertEqual(job.field("Restarts"), "1", job.text())
+
+
+class CrashLoop(Case):
+    """It fails in the same place each time: three launches, and no more."""
+
+    def test(self):
+        self.flags.write_text("--inject kill@1:3")
+        job = self.submit()
+        self.assertEqual(job.wait(90), ("FAILED", KILLED), job.text())
+        self.assertEqual(job.field("Restarts"), "2")
+        self.assertIn("giving up: 3 launches without a newer checkpoint than step -1", job.text())
+
+
+class LiveLocked(Case):
+    """A rank that does not go on ends the job after --timeout."""
+
+    def test(self):
+        for launcher in ("srun", "mpirun"):
+            self.flags.write_text("--inject hang@1:20 --timeout 6")
+            job = self.submit("--launcher", launcher)
+            job.wait_for_text(f": {launcher} ended: exit status 70, run failed")
+            self.flags.write_text("")
+            self.check_finished(job)
+
+
+class SlowRank(Case):
+    """A rank that is stopped most of the time."""
+
+    def test(self):
+        job = self.submit()
+        self.wait_for_windows(job, 1)
+        while job.state() == "RUNNING":
+            for pid, _ in self.hosts[1].processes(options.program.name):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    time.sleep(0.4)
+                    os.kill(pid, signal.SIGCONT)
+            time.sleep(0.2)
+        self.check_finished(job)
+        self.assertEqual(job.field("Restarts"), "0")
+
+
+class LinkMended(Case):
+    """A link that is away for 3 s is only slow."""
+
+    def test(self):
+        self.flags.write_text(SLOW)
+        job = self.submit()
+        for _ in range(3):
+            windows = self.windows(self.run_dir(job))
+            self.wait_for_windows(job, windows + 8)
+            self.hosts[1].cut()
+            time.sleep(3)
+            self.hosts[1].mend()
+        self.check_finished(job)
+        self.assertEqual(job.field("Restarts"), "0")
+
+
+class WithoutKeepAlive(Case):
+    """mpirun does not hear that a link is cut: the ranks end by --timeout, the script ends mpirun.
+    Alone in its cluster, where Slurm waits longer."""
+
+    node_seconds = 120
+
+    def test(self):
+        script = self.work / "script"
+        script.write_text(re.sub(r"(?m)^export OMPI_MCA_oob_tcp_keepalive.*\n", "",
+                                 SCRIPT.read_text()))
+        self.flags.write_text("--inject slow@0:0 --timeout 6")
+        job = self.submit("--launcher", "mpirun", script=script)
+        self.wait_for_windows(job, 8)
+        self.flags.write_text("")
+        began = time.monotonic()
+        self.hosts[1].cut()
+        job.wait_for_text("and mpirun did not: ending it")
+        job.wait_for_text(": mpirun ended: exit status 70, run failed")
+        tell("link cut, no keep-alive", to_exit=time.monotonic() - began)
+        self.hosts[1].mend()
+        self.check_finished(job, seconds=150)
+
+
+class ControllerKilled(Case):
+    """slurmctld is killed while a job runs, and is away when the job is to be requeued. Alone in
+    its cluster, since others would miss it, too."""
+
+    def test(self):
+        self.flags.write_text(SLOW)
+        job = self.submit("--launcher", "mpirun")  # srun would wait for slurmctld
+        self.wait_for_windows(job, 8)
+        self.flags.write_text(SLOW + " --inject kill@1:30")
+        job.signal_script("USR1")
+        self.wait_for_windows(job, 20)
+        the_cluster.controller.kill()
+        the_cluster.controller.wait()
+        job.wait_for_text(rf"\[{job.number}\.1 .*: mpirun ended: exit status 137")
+        self.flags.write_text("")
+        time.sleep(8)
+        the_cluster.start_controller()
+        self.check_finished(job, seconds=120)
+
+
+class AtRandom(Case):
+    """Two disturbances of a job, of random kinds at random moments, and what is left undisturbed."""
+
+    nodes = 3
+    share = 0  # of the seeds, this part of four
+
+    def test(self):
+        for seed in range(self.share, options.seeds, 4):
+            with self.subTest(seed=seed):
+                self.one(seed, random.Random(seed))
+
+    def one(self, seed, chance):
+        launcher = chance.choice(["srun", "mpirun"])
+        self.flags.write_text(SLOW + " --timeout 6")
+        job = self.submit("--launcher", launcher)
+        for number in range(2):
+            kind = chance.choice([self.kill_rank, self.reboot, self.cut, self.ask])
+            self.wait_for_windows(job, 8 * number + chance.randrange(1, 12))
+            if number == 1:
+                self.flags.write_text("--timeout 30")
+            began = time.monotonic()
+            names = kind(chance, job)
+            pattern = rf"\[{job.number}\.{number} .*: {launcher} ended: exit status"
+            job.wait_for_text(pattern)
+            ended = time.monotonic()
+            windows = self.windows(self.run_dir(job))
+            for name in names:  # that were cut off
+                the_cluster.hosts[name].mend()
+            self.wait_for_windows(job, windows + 1)
+            tell(f"at random, {kind.__name__}, {launcher}", to_exit=ended - began,
+                 to_next_window=time.monotonic() - ended)
+        self.check_finished(job, seconds=120)
+        the_cluster.wait_for_nodes(host.name for host in self.hosts)
+
+    def used(self, job):
+        """The hosts that have ranks, that of the batch script first."""
+        first = job.field("BatchHost")
+        used = [host for host in self.hosts if host.processes(options.program.name)]
+        return sorted(used, key=lambda host: host.name != first)
+
+    def kill_rank(self, chance, job):
+        pid = chance.choice([pid for host in self.used(job)
+                             for pid, _ in host.processes(options.program.name)])
+        os.kill(pid, signal.SIGKILL)
+        return []
+
+    def reboot(self, chance, job):
+        host = self.used(job)[-1]
+        host.crash()
+        the_cluster.boot(host.name)
+        self.hosts = [the_cluster.hosts[host.name] for host in self.hosts]
+        return []
+
+    def cut(self, chance, job):
+        host = self.used(job)[-1]
+        host.cut()
+        return [host.name]
+
+    def ask(self, chance, job):
+        job.signal_script("USR1")
+        return []
+
+PARTS = [type(f"AtRandom{share}", (AtRandom,), {"share": share}) for share in range(4)]
+LONG = [TimeLimit, SignalOfSlurm, PriorityPreempts, CrashLoop, LiveLocked, SlowRank, LinkMended]
+ALONE = [ControllerKilled, WithoutKeepAlive]  # started by their names
 
 
 def partition_lines(cases):
@@ -363,8 +636,7 @@ def partition_lines(cases):
     for case in cases:
         names[case] = [f"node{i}" for i in range(first, first + case.nodes)]
         first += case.nodes
-        lines.append(f"PartitionName={case.partition()} Nodes={','.join(names[case])} "
-                     f"MaxTime=INFINITE State=UP")
+        lines += case.partition_lines(names[case])
     return names, lines, first - 1
 
 
@@ -402,6 +674,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", type=lambda path: pathlib.Path(path).resolve(), required=True)
     parser.add_argument("--long", action="store_true")
+    parser.add_argument("--seeds", type=int, default=8, help="of AtRandom0 to AtRandom3 together")
     parser.add_argument("--figures", type=pathlib.Path, help="a JSON file for what was measured")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
@@ -411,11 +684,13 @@ def main():
     slurm.isolate()
     cases = LONG if options.long else SHORT
     if options.names:
-        cases = [case for case in SHORT + LONG + NOT_YET if case.__name__ in options.names]
+        known = SHORT + NOT_YET + LONG + PARTS + ALONE
+        cases = [case for case in known if case.__name__ in options.names]
     node_names, partitions, nodes = partition_lines(cases)
     os.environ.update(program.environment(dict(OMPI_MCA_mpi_yield_when_idle="1")))
     with tempfile.TemporaryDirectory(prefix="ptb_dist_slurm_") as folder:
-        the_cluster = slurm.Cluster(folder, nodes, more_lines=partitions)
+        the_cluster = slurm.Cluster(folder, nodes, max(case.node_seconds for case in cases),
+                                    partitions)
         the_cluster.start()
         scratch = the_cluster.dir / "scratch"
         scratch.mkdir()
