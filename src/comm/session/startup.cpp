@@ -1,10 +1,12 @@
 #include "comm/session/startup.hpp"
 
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "comm/mpi_api.hpp"
 #include "ptb_dist/base/limits.hpp"
@@ -72,6 +74,9 @@ MpiLibrary::MpiLibrary(int* argc, char*** argv) {
   // Read before MPI_Init, which sets variables of its own.
   const std::optional<Launch> launch = launch_of_environment();
   if (launch && launch->processes > 1 && has_no_service(*launch)) {
+    // When the first task ends, srun --kill-on-bad-exit sends TERM to the others. One that is still
+    // being loaded dies of it, and 143, the highest of all, would be the status of srun.
+    std::this_thread::sleep_for(std::chrono::seconds(1));
     throw singleton_error(*launch);
   }
   // Where these are lacking, MPI ends the process with pages of its own, or crashes.
