@@ -50,6 +50,13 @@ class SbatchTest(RunTest):
         (self.scratch / "answer").write_text(
             f"JobId={JOB} JobName=ptb_dist Restarts={restarts} EndTime={end} BatchHost={host}\n")
 
+    def forget(self, *names):
+        """What earlier jobs of this test have left; all of them have one number."""
+        for name in names or ("log", "requeued"):
+            (self.scratch / name).unlink(missing_ok=True)
+        for path in self.scratch.rglob(".attempt"):
+            path.unlink()
+
     def begin(self, plan, *arguments, restarts=0, **changes):
         (self.scratch / "plan").write_text(json.dumps(plan))
         if restarts:
@@ -95,7 +102,7 @@ class Launches(SbatchTest):
         for arguments, name in ((["--config", "large"], "large"), (["--config=my/own.toml"], "own"),
                                 (["--config", "large", "--config", "test"], "test")):
             with self.subTest(arguments):
-                (self.scratch / "log").unlink(missing_ok=True)
+                self.forget("log")
                 self.assertEqual(self.go([FINISHED], *arguments)[0], 0)
                 attempt = self.attempts()[0]
                 self.assertEqual(attempt[attempt.index("--run-dir") + 1], f"runs/{name}-{JOB}")
@@ -124,9 +131,10 @@ tell("start", *(f"{name}={os.environ.get(name)}" for name in (
     "OMPI_MCA_oob_tcp_keepalive_probes", "OMPI_MCA_btl_tcp_if_include",
     "OMPI_MCA_oob_tcp_if_include", "NCCL_SOCKET_IFNAME", "SRUN_CPUS_PER_TASK",
     "PTB_DIST_ATTEMPT")))"""))
-        self.go([FINISHED], "--network", "eth7", SLURM_CPUS_PER_TASK="6")
-        self.go([FINISHED] * 2, "--network=10.1.0.0/16")
-        self.go([FINISHED] * 3)
+        for number, (arguments, changes) in enumerate((
+                (["--network", "eth7"], {"SLURM_CPUS_PER_TASK": "6"}),
+                (["--network=10.1.0.0/16"], {}), ([], {})), 1):
+            self.go([FINISHED] * number, "--run-dir", f"run{number}", *arguments, **changes)
         alive = [f"OMPI_MCA_oob_tcp_keepalive_{name}" for name in ("time=3", "intvl=1", "probes=3")]
         attempt = f"PTB_DIST_ATTEMPT={JOB}.0.0"
         names = ["OMPI_MCA_btl_tcp_if_include", "OMPI_MCA_oob_tcp_if_include",
@@ -145,7 +153,8 @@ tell("start", *(f"{name}={os.environ.get(name)}" for name in (
 
     def test_one_task_is_told(self):
         self.assertIn("this job has one task", self.go([FINISHED], SLURM_NTASKS="1")[1])
-        self.assertNotIn("one task", self.go([FINISHED] * 2)[1])
+        self.forget()
+        self.assertNotIn("one task", self.go([FINISHED])[1])
 
     def test_the_program_learns_when_the_allocation_ends(self):
         self.put_program("tools/srun", MPIRUN.replace('plan = ', """
@@ -183,7 +192,7 @@ class Ends(SbatchTest):
     def test_ends_that_another_attempt_would_not_mend(self):
         for code in (2, 65, 69, 74, 76, 130):
             with self.subTest(code):
-                (self.scratch / "log").unlink(missing_ok=True)
+                self.forget("log")
                 status, text = self.go([[["exit", code]]])
                 self.assertEqual(status, code, text)
                 self.assertEqual(len(self.attempts()), 1)
@@ -194,8 +203,7 @@ class Ends(SbatchTest):
         for step, ending in enumerate((["exit", 1], ["exit", 70], ["exit", 75], ["exit", 137],
                                        ["exit", 205], ["raise", 9], ["raise", 11]), 1):
             with self.subTest(ending):
-                for name in ("log", "requeued"):
-                    (self.scratch / name).unlink(missing_ok=True)
+                self.forget()
                 status, text = self.go([[["step", step], ["state", ["running", "-"]], ending]])
                 self.assertEqual(status, ending[1] + 128 * (ending[0] == "raise"), text)
                 self.assertEqual(len(self.attempts()), 1, text)
@@ -206,7 +214,7 @@ class Ends(SbatchTest):
                 ("finished", 0, 205, 0), ("max_windows", 0, 1, 0), ("failed", 2, 1, 2),
                 ("failed", 76, 143, 76)):
             with self.subTest(state):
-                (self.scratch / "log").unlink(missing_ok=True)
+                self.forget("log")
                 status, text = self.go([[["state", [state, code]], ["exit", of_launcher]]])
                 self.assertEqual(status, expected, text)
         self.check_not_requeued()
@@ -214,8 +222,7 @@ class Ends(SbatchTest):
     def test_0_without_the_word_of_the_run_is_no_end(self):
         for state in ([], [["state", ["running", "-"]]]):
             with self.subTest(state):
-                for name in ("log", "requeued"):
-                    (self.scratch / name).unlink(missing_ok=True)
+                self.forget()
                 status, text = self.go([[*state, ["exit", 0]]] * 2, "--run-dir", f"run{len(state)}")
                 self.assertEqual(status, 70, text)
                 self.check_requeued(text)
@@ -223,7 +230,7 @@ class Ends(SbatchTest):
     def test_the_word_of_an_earlier_launch_is_not_this_ones(self):
         self.run_dir.mkdir(parents=True)
         for attempt in ("16.0.0", f"1{JOB}.0.0", f"{JOB}.0.0.0"):
-            (self.scratch / "log").unlink(missing_ok=True)
+            self.forget("log")
             (self.run_dir / ".attempt").write_text(f"{attempt} state=finished code=0\n")
             status, text = self.go([[["exit", 0]], [["exit", 2]]], "--run-dir", self.run_dir)
             self.assertEqual(status, 2, text)
@@ -235,20 +242,26 @@ class Ends(SbatchTest):
         self.assertIn("the ranks were not started: once more in this allocation", text)
         self.check_not_requeued()
 
-    def test_not_more_than_once(self):
-        status, text = self.go([[["exit", 137]]] * 2)
-        self.assertEqual(status, 137, text)
-        self.check_requeued(text)
+    def test_not_more_often_than_nodes_may_have_crashed(self):
+        for restarts in (0, 1, 2):
+            with self.subTest(restarts):
+                self.forget()
+                self.answers(restarts=restarts)
+                status, text = self.go([[["exit", 137]]] * 9, restarts=restarts)
+                self.assertEqual(status, 137, text)
+                self.assertEqual(len(self.attempts()), restarts + 2, text)
+                self.assertEqual("giving up" in text, restarts == 2)
+                self.assertEqual(len(self.requeued()), restarts < 2, text)
 
-    def test_it_gives_up_after_three_launches_without_progress(self):
+    def test_it_gives_up_after_three_attempts_without_progress(self):
         failure = [["state", ["running", "-"]], ["exit", 137]]
         for restarts, step in enumerate((7, 7, 9, 9, 9, 9)):
             self.answers(restarts=restarts)
-            (self.scratch / "log").unlink(missing_ok=True)
+            self.forget("log")
             status, text = self.go([[["step", step], *failure]], restarts=restarts)
             self.assertEqual(status, 137, text)
             self.assertEqual(len(self.requeued()), min(restarts + 1, 5), text)
-        self.assertIn("giving up: 3 launches without a newer checkpoint than step 9", text)
+        self.assertIn("giving up: 3 attempts without a newer checkpoint than step 9", text)
 
     def test_a_launcher_that_outlives_the_run_is_ended(self):
         status, text = self.go([[["state", ["finished", 0]], ["signals", 99]]])
@@ -260,7 +273,7 @@ class Requeues(SbatchTest):
     def test_not_by_the_script_of_an_attempt_that_is_no_longer_the_jobs(self):
         for restarts, host in ((1, "node1"), (0, "node2")):
             with self.subTest(host):
-                (self.scratch / "log").unlink(missing_ok=True)
+                self.forget("log")
                 self.answers(restarts=restarts, host=host)
                 status, text = self.go([FAILED])
                 self.assertEqual(status, 70, text)
@@ -270,7 +283,7 @@ class Requeues(SbatchTest):
     def test_slurm_that_does_not_answer(self):
         for how in ("fails", "hangs"):
             with self.subTest(how):
-                (self.scratch / "log").unlink(missing_ok=True)
+                self.forget("log")
                 (self.scratch / "answer").write_text("")
                 if how == "hangs":
                     (self.scratch / "hangs").touch()
@@ -295,7 +308,7 @@ class Requeues(SbatchTest):
 
     def test_a_restart_without_a_checkpoint_is_told(self):
         self.go([[["state", ["running", "-"]], ["exit", 137]]])
-        (self.scratch / "log").unlink()
+        self.forget("log")
         self.answers(restarts=1)
         status, text = self.go([FINISHED], restarts=1)
         self.assertEqual(status, 0, text)
@@ -327,7 +340,7 @@ class Signals(SbatchTest):
     def test_after_term_it_never_requeues(self):
         for ending in (["exit", 75], ["exit", 1], ["exit", 137], ["exit", 0]):
             with self.subTest(ending):
-                (self.scratch / "log").unlink(missing_ok=True)
+                self.forget("log")
                 process = self.begin_waiting([[["until", "SIGUSR1"], ["step", 7], ending]])
                 process.send_signal(signal.SIGTERM)
                 status, text = self.end(process)
@@ -360,7 +373,7 @@ class Signals(SbatchTest):
 
     def test_a_run_that_is_done_all_the_same_is_done(self):
         for number in (signal.SIGUSR1, signal.SIGTERM):
-            (self.scratch / "log").unlink(missing_ok=True)
+            self.forget("log")
             process = self.begin_waiting([[["until", "SIGUSR1"], *FINISHED]])
             process.send_signal(number)
             self.assertEqual(self.end(process)[0], 0)

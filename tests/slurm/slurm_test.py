@@ -188,21 +188,25 @@ class NodeBack(Case):
     """A node crashes and is back before Slurm has missed it; what it left is in the way of the
     first step of the next attempt."""
 
+    times = 1
+
     def test(self):
         self.flags.write_text(SLOW + " --timeout 6")
         job = self.submit("--launcher", "srun")
-        self.wait_for_windows(job, 8)
-        self.flags.write_text("")
-        began = time.monotonic()
-        name = self.hosts[1].name
-        self.hosts[1].crash()
-        the_cluster.boot(name)
-        self.hosts[1] = the_cluster.hosts[name]
-        job.wait_for_text(": srun ended: exit status")
-        ended = time.monotonic()
-        windows = self.windows(self.run_dir(job))
-        self.wait_for_windows(job, windows + 1)
-        tell("node back, srun", to_exit=ended - began, to_next_window=time.monotonic() - ended)
+        for restart in range(self.times):
+            self.wait_for_windows(job, 8 * (restart + 1))
+            if restart + 1 == self.times:
+                self.flags.write_text("")
+            began = time.monotonic()
+            name = self.hosts[1].name
+            self.hosts[1].crash()
+            the_cluster.boot(name)
+            self.hosts[1] = the_cluster.hosts[name]
+            job.wait_for_text(rf"\[{job.number}\.{restart} .*: srun ended: exit status 70")
+            ended = time.monotonic()
+            windows = self.windows(self.run_dir(job))
+            self.wait_for_windows(job, windows + 1)
+            tell("node back, srun", to_exit=ended - began, to_next_window=time.monotonic() - ended)
         self.check_finished(job)
         self.assertIn("once more in this allocation", job.text())
 
@@ -464,15 +468,21 @@ class PriorityPreempts(Case):
             self.assertEqual(job.field("Restarts"), "1", job.text())
 
 
+class NodeBackTwice(NodeBack):
+    """Then it is in the way of two steps."""
+
+    times = 2
+
+
 class CrashLoop(Case):
-    """It fails in the same place each time: three launches, and no more."""
+    """It fails in the same place each time: three attempts, and no more."""
 
     def test(self):
         self.flags.write_text("--inject kill@1:3")
         job = self.submit()
         self.assertEqual(job.wait(90), ("FAILED", KILLED), job.text())
         self.assertEqual(job.field("Restarts"), "2")
-        self.assertIn("giving up: 3 launches without a newer checkpoint than step -1", job.text())
+        self.assertIn("giving up: 3 attempts without a newer checkpoint than step -1", job.text())
 
 
 class LiveLocked(Case):
@@ -564,7 +574,7 @@ class ControllerKilled(Case):
 
 
 class AtRandom(Case):
-    """Two disturbances of a job, of random kinds at random moments, and what is left undisturbed."""
+    """Two disturbances of a job, of random kinds at random moments."""
 
     nodes = 3
     share = 0  # of the seeds, this part of four
@@ -626,7 +636,8 @@ class AtRandom(Case):
         return []
 
 PARTS = [type(f"AtRandom{share}", (AtRandom,), {"share": share}) for share in range(4)]
-LONG = [TimeLimit, SignalOfSlurm, PriorityPreempts, CrashLoop, LiveLocked, SlowRank, LinkMended]
+LONG = [TimeLimit, SignalOfSlurm, PriorityPreempts, NodeBackTwice, CrashLoop, LiveLocked, SlowRank,
+        LinkMended]
 ALONE = [ControllerKilled, WithoutKeepAlive]  # started by their names
 
 
