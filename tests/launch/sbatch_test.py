@@ -23,6 +23,7 @@ cd "${0%/*}/.."
 case "$*" in
   requeue*) echo "$*" >>requeued; test ! -e cannot_requeue ;;
   *) test ! -e hangs || exec sleep 1000
+     test ! -e cancelled || kill -TERM $(cat cancelled)
      test -s answer && cat answer ;;
 esac
 """
@@ -154,6 +155,9 @@ tell("start", *(f"{name}={os.environ.get(name)}" for name in (
     def test_one_task_is_told(self):
         self.assertIn("this job has one task", self.go([FINISHED], SLURM_NTASKS="1")[1])
         self.forget()
+        text = self.go([FINISHED], SLURM_NTASKS="", SLURM_JOB_NUM_NODES="3")[1]
+        self.assertIn("tasks: 3,", text)
+        self.forget()
         self.assertNotIn("one task", self.go([FINISHED])[1])
 
     def test_the_program_learns_when_the_allocation_ends(self):
@@ -168,6 +172,16 @@ plan = """, 1))
         self.assertEqual(status, 0, text)
         self.assertIn(["end", str(1893456000 - 20)], self.log())
         self.assertEqual(list(self.run_dir.glob(".end*")), [])
+
+    def test_the_end_of_an_earlier_allocation_does_not_count(self):
+        self.put_program("tools/srun", MPIRUN.replace('plan = ', """
+tell("end", (scratch / os.environ["PTB_DIST_END_FILE"]).exists())
+plan = """, 1))
+        self.run_dir.mkdir(parents=True)
+        (self.run_dir / f".end-{JOB}").write_text("1000\n")
+        self.answers(end="Unknown")
+        self.assertEqual(self.go([FINISHED])[0], 0)
+        self.assertIn(["end", False], self.log())
 
     def test_what_cannot_be_started(self):
         for code, arguments, told in (
@@ -354,6 +368,15 @@ class Signals(SbatchTest):
         self.wait_for(self.signals)
         process.send_signal(signal.SIGTERM)
         self.assertEqual(self.end(process)[0], 75)
+        self.check_not_requeued()
+
+    def test_nor_after_one_that_comes_while_slurm_is_asked(self):
+        process = self.begin_waiting([[["until", "SIGUSR1"], ["step", 7], ["exit", 75]]])
+        (self.scratch / "cancelled").write_text(str(process.pid))
+        process.send_signal(signal.SIGUSR1)
+        status, text = self.end(process)
+        self.assertEqual(status, 75, text)
+        self.assertIn("ended by Slurm", text)
         self.check_not_requeued()
 
     def test_it_asks_again_until_the_launcher_has_ended(self):
