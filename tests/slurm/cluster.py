@@ -191,12 +191,11 @@ class Cluster:
     def __init__(self, folder, nodes, node_seconds, partitions):
         self.dir = pathlib.Path(folder)
         self.conf = self.dir / "slurm.conf"
-        self.nodes = [f"node{i}" for i in range(1, nodes + 1)]
+        self.nodes = nodes
         self.hosts = {}
         (self.dir / "state").mkdir(parents=True)
         self.dir.chmod(0o755)
-        address = {name: f"{NET}.{10 + i}" for i, name in enumerate(self.nodes, 1)}
-        self.address = address
+        self.address = address = {name: f"{NET}.{10 + i}" for i, name in enumerate(nodes, 1)}
         self.conf.write_text(SLURM_CONF.format(
             head=HEAD, net=NET, dir=self.dir, cpus=CPUS, node_seconds=node_seconds,
             partitions="\n".join(partitions),
