@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Who may include what: the arrows between the folders, and where other people's headers stand.
+"""Who may include what, and how wide a line may be.
 
     python3 layout_test.py [unittest's arguments]
 
-The rules below are the whole truth; whoever draws a new arrow changes them here, and knows it.
+The tables below are the rules: the arrows between the folders, and the one place of each library's
+header. A new arrow is a change of a table.
 """
 
 import pathlib
@@ -23,7 +24,8 @@ ARROWS = {
     "io": ("base/", "backend/", "model/parameters", "model/state_table", "data/"),
     "train": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/"),
     "run": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/", "train/"),
-    "commands": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/", "train/", "run/"),
+    "commands": ("base/", "backend/", "comm/", "data/", "io/", "model/", "optim/", "train/",
+                 "run/"),
     "": ("",),  # program and main, the wiring
 }
 # A private header, of src/, is for its own folder; but a GPU's sums need its stream and event.
@@ -47,6 +49,12 @@ CONDITIONS = {"include/ptb_dist/base/host_device.hpp", "src/backend/cuda/launch.
 ONLY_LAUNCH_HPP = re.compile(
     r"<<<|\b__shared__\b|cuda_on_cpu|[Ee]mulat|\bcudaMemcpy(?:2D|ToSymbol)?\(|\bcudaMemset\(|"
     r"\bcudaDeviceSynchronize\(|\bcudaStreamCreate\(|\bcudaStreamLegacy\b")
+
+# Lines of code are read side by side: this many characters, comments and strings included.
+MAX_COLUMNS = 100
+CODE_SUFFIXES = {".hpp", ".h", ".cpp", ".c", ".cu", ".cuh", ".py", ".sh", ".sbatch", ".cmake"}
+# Of the top level: other names there are build folders, runs and data.
+CODE_FOLDERS = ("src", "include", "launch", "configs", "tests", "cmake", ".ci")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 CONDITION = re.compile(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b.*", re.MULTILINE)
@@ -141,6 +149,29 @@ def circle(files):
     return next(filter(None, (search(unit, []) for unit in sorted(includes))), [])
 
 
+def wide_lines(files):
+    """Of {path: text}, "path:line: columns" for each line that is too wide."""
+    return [f"{path}:{number}: {len(line)} columns"
+            for path, text in sorted(files.items())
+            for number, line in enumerate(text.splitlines(), start=1) if len(line) > MAX_COLUMNS]
+
+
+def is_code(path):
+    """By its name, or because it is a script whose name has no suffix."""
+    if path.suffix in CODE_SUFFIXES or path.name == "CMakeLists.txt":
+        return True
+    with path.open("rb") as file:
+        return not path.suffix and file.read(2) == b"#!"
+
+
+def code_of_project():
+    """Whether git tracks it or not, so that a new file is seen before it is committed."""
+    found = [SOURCE / "CMakeLists.txt"]
+    for folder in CODE_FOLDERS:
+        found += [path for path in (SOURCE / folder).rglob("*") if path.is_file() and is_code(path)]
+    return {str(path.relative_to(SOURCE)): path.read_text() for path in found}
+
+
 def files_of_project():
     return {str(path.relative_to(SOURCE)): path.read_text()
             for top in ("src", "include") for path in (SOURCE / top).rglob("*")
@@ -199,6 +230,19 @@ class Layout(unittest.TestCase):
     def test_a_second_user_of_a_library_is_found(self):
         files = {f"src/io/hdf5/{name}.cpp": "#include <hdf5.h>\n" for name in "ab"}
         self.assertEqual(len(violations(files)), 1)
+
+    def test_no_line_is_too_wide(self):
+        files = code_of_project()
+        for path in ("CMakeLists.txt", "tests/CMakeLists.txt", "tests/layout_test.py", ".ci/run",
+                     "cmake/cuda.cmake", "launch/run.sh", "src/main.cpp",
+                     "src/backend/cuda/stack.cu", "include/ptb_dist/base/error.hpp"):
+            self.assertIn(path, files)
+        self.assertEqual(wide_lines(files), [])
+
+    def test_a_line_that_is_too_wide_is_found(self):
+        files = {"src/a.cpp": "// " + "é" * 97 + "\n",  # 100 characters, 197 bytes
+                 "tests/b.py": "\n# " + "x" * 99 + "\n"}
+        self.assertEqual(wide_lines(files), ["tests/b.py:2: 101 columns"])
 
     def test_an_allowed_include_is_not(self):
         for path, line in (

@@ -9,8 +9,9 @@ time, src/base/openmp_environment.cpp), OMP_WAIT_POLICY=passive, and libgomp's o
 progress record; ratios are of neighbours in time, median (least to most). Bars: beside the
 neighbour at least 0.75 of passive, without it at least 0.97 of libgomp's own.
 
---alone, as root, keeps whatever else the machine runs out of the way: SCHED_FIFO for the first part,
-for the second a scheduling group of the rank and its neighbour with the greatest weight.
+--alone (needs root) keeps other processes of the machine away: the first part runs under
+SCHED_FIFO; in the second part the rank and its neighbour share a scheduling group of the greatest
+weight.
 About a minute on an idle machine.
 """
 
@@ -61,7 +62,8 @@ def measure(args, title, before=()):
     for way, values in speeds.items():
         ratios = [own / other for own, other in zip(speeds["own"], values)]
         print(f"  {way:8} {statistics.median(values):8.0f} words/s; own / {way}: "
-              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+              flush=True)
 
 
 def main():

@@ -41,7 +41,8 @@ def main():
                  "--max-windows", str(windows), "--checkpoint-windows", str(cadence), "--run-dir",
                  f"{scratch}/run"], env=environment(), check=True, text=True,
                 stdout=subprocess.PIPE).stdout
-        saves = re.findall(r"\(([\d.]+) MB; training waited ([\d.]+) s, saved in ([\d.]+) s", out)[1:]
+        save_line = re.compile(r"\(([\d.]+) MB; training waited ([\d.]+) s, saved in ([\d.]+) s")
+        saves = save_line.findall(out)[1:]
         size, waited, saved = (statistics.median(map(float, column)) for column in zip(*saves))
         print(f"| {config} | {size:.1f} | {waited:.3f} | {saved:.3f} | {len(saves)} | "
               f"{waited / 60:.2%} |", flush=True)

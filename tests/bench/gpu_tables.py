@@ -185,9 +185,9 @@ def lanes_of_a_rank(lanes, ranks):
 
 
 def waiting_share(row, alone):
-    """Of the step of several ranks: what one rank with the lanes of one of them does not need in the
-    same round, which is sums, waiting, and the rows of the others' words. None where that was not
-    measured. `alone`: (model, precision, lanes, round) -> milliseconds of one rank."""
+    """The share of a step of several ranks that a single rank with as many lanes does not need in
+    the same round: sums, waiting, and the rows of the other ranks' words. None if that single rank
+    was not measured. `alone`: (model, precision, lanes, round) -> milliseconds of one rank."""
     lanes = lanes_of_a_rank(row["lanes"], row["ranks"])
     milliseconds = alone.get((row["model"], row["precision"], lanes, row["round"]))
     if row["ranks"] == 1 or milliseconds is None:

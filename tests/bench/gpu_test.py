@@ -274,9 +274,9 @@ class OnTheEmulation(Gpu):
             self.assertIn(b'"kind":"test"', archive.read("tiny_tf32_seed1.jsonl"))
 
     def test_tools(self):
-        rows, out = self.session("tools", *self.emulated(), "--precisions", "bf16", "--lanes", "4,8",
-                                 "--peers", "eager_bf16", "--python", self.script("peer", PEER),
-                                 status=0)
+        rows, out = self.session("tools", *self.emulated(), "--precisions", "bf16",
+                                 "--lanes", "4,8", "--peers", "eager_bf16",
+                                 "--python", self.script("peer", PEER), status=0)
         self.assertEqual(len(self.of_kind(rows, "suite")), 5)
         self.assertEqual(list(dict.fromkeys(row["overlap"] for row in self.of_kind(rows, "phase"))),
                          ["", "piece 0", "piece 10", "queues 2", "queues 1"])

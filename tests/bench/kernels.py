@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Registers, shared memory and occupancy of every CUDA kernel, by nvcc's own report.
 
-    python3 kernels.py --build build        # a build with PTB_DIST_CUDA; prints a table for RESULTS.md
+    python3 kernels.py --build build    # a build with PTB_DIST_CUDA; prints a table for RESULTS.md
 
 Needs nvcc and no GPU. Each .cu file is compiled once more, as the build does, for sm_80 and sm_90.
 The exit status is 1 if a kernel spills registers or has a stack in memory.
@@ -32,7 +32,8 @@ def compile_commands(build):
     for entry in json.loads((build / "compile_commands.json").read_text()):
         source = pathlib.Path(entry["file"])
         arguments = shlex.split(entry["command"])
-        programs = [pathlib.Path(argument).name for argument in arguments[:2]]  # or a launcher of it
+        # The second is the compiler if the first is a launcher, such as ccache.
+        programs = [pathlib.Path(argument).name for argument in arguments[:2]]
         if source.suffix == ".cu" and source.parent.name == "cuda" and "nvcc" in programs:
             yield source, arguments, entry["directory"]
 

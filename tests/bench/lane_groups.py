@@ -51,7 +51,8 @@ def main():
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--config", default="small,medium")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--windows", type=int, help="of a run; default: a tenth of an epoch and more")
+    parser.add_argument("--windows", type=int,
+                        help="of a run; default: a tenth of an epoch and more")
     args = parser.parse_args()
     args.data = find_data(args.data)
 

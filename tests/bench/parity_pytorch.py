@@ -23,9 +23,9 @@ Expect a line for every case with its largest relative differences, and beside t
 PyTorch in fp32 from itself in double: what rounding alone does. Exit status 0; 1 when a case
 differs, 2 when a program is missing. Three minutes; --long half an hour.
 
-At learning rate 1 the first windows are chaotic, so the rounding of fp32 grows: the double case is
-the proof of the mathematics there (1e-10), and whether the fp32 case passes depends on the seed.
-Of the 18 fp32 cases of the seeds 1 to 6 one fails, the first with seed 6 (norm 3.1e-5, loss 8.6e-6);
+At learning rate 1 the first windows are chaotic, so the rounding of fp32 grows. The double case
+proves the mathematics there (1e-10); whether the fp32 case passes depends on the seed. Of the 18
+fp32 cases of the seeds 1 to 6 one fails: the first with seed 6 (norm 3.1e-5, loss 8.6e-6).
 tests/bench/RESULTS.md has them all. The default is seed 1.
 """
 

@@ -5,12 +5,13 @@
 //   CUDA_ON_CPU_BOUND     number of the only one of them that the process sees, from 0 (all)
 //   CUDA_ON_CPU_DRIVER    version that the driver says it supports, as 13000; 0: no driver (13000)
 //   CUDA_ON_CPU_MEMORY    bytes of a device (1 GiB)
-//   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, cublas:N, launch:N or copy:N: the N-th of these fails,
-//                         from 1; or what a driver may answer, by its number, as 802:
-//                         driver:N to every call that needs one, device:N to every call that needs
-//                         a device's context, kernel:N to every launch;
-//                         nccl-async:N: from the N-th group of collectives on they never end, and an
-//                         error is told; nccl-init:1: it never ends; nccl-abort:1: it hangs
+//   CUDA_ON_CPU_FAIL      malloc:N, pinned:N, cublas:N, launch:N or copy:N: the N-th of these
+//                         fails, counted from 1;
+//                         driver:N, device:N or kernel:N: every call that needs a driver, every
+//                         call that needs a device's context, or every launch returns the
+//                         driver's error number N, for example 802;
+//                         nccl-async:N: from the N-th group on, collectives never end and NCCL
+//                         reports an error; nccl-init:1: it never ends; nccl-abort:1: it hangs
 //   CUDA_ON_CPU_MIG       1: the devices are parts of one
 //   CUDA_ON_CPU_TF32      truncate: inputs of TF32 products lose their lower bits, as tensor cores
 //                         may have it, and are not rounded

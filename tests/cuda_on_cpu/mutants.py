@@ -5,9 +5,9 @@ emulation find each of them?
     python3 mutants.py --build build [--sample] [--only WORDS]
 
 A mutant is compiled as ptb_dist_cuda_racecheck is, linked in its place, and trains a few windows
-under several schedules, on two ranks if it is one of NCCL's side. It is killed if a run ends with
-an error, or if a loss or a norm is not the CPU backend's. Prints each mutant and what killed it; the
-exit status is 1 if one survives, or if the program as it is does not pass.
+under several schedules, on two ranks if its defect is in what calls NCCL. It is killed if a run
+ends with an error, or if a loss or a norm differs from the CPU backend's. Prints each mutant and
+what killed it. The exit status is 1 if a mutant survives, or if the unchanged program fails.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Mutant:
 
     @property
     def flags(self):
-        """One rank with --comm mpi sums in host memory as several do, and adds its groups' parts."""
+        """With --comm mpi one rank, too, sums in host memory and adds the parts of its groups."""
         sums = ("--comm", "nccl") if self.ranks > 1 else ("--comm", "mpi", "--lane-groups", "4")
         return (*sums, "--cell", self.cell)
 
@@ -108,8 +108,9 @@ def all_mutants():
                     samples=(1,)),
         *by_text("streams share a workspace of cuBLAS", "products.cu",
                  'allocate_device(workspace_bytes(generation), "the workspace of cuBLAS")',
-                 "[&] { static const auto shared = allocate_device(workspace_bytes(generation), \"\");"
-                 " return shared; }()", is_sample=True),
+                 "[&] { static const auto shared = "
+                 "allocate_device(workspace_bytes(generation), \"\"); return shared; }()",
+                 is_sample=True),
         *by_text("cuBLAS has no workspace of its own", "products.cu",
                  "check(cublasSetWorkspace(cublas_.get(), workspace_.get(), "
                  "workspace_bytes(generation)));", ""),
@@ -250,7 +251,7 @@ class Court:
         return None
 
     def killer(self, executable, mutant):
-        """What finds the defect, or nothing. Where the program as it is fails alike it finds none."""
+        """What finds the defect, or None. A failure that the unchanged program has too is none."""
         for seed in SEEDS:
             tried = (mutant.precision, mutant.flags, seed)
             if tried not in self.passed:

@@ -211,8 +211,8 @@ BOOST_AUTO_TEST_CASE(records_hold_the_fields_of_the_contract) {
      "words_per_second": 9120.0},
     {"kind": "epoch", "epoch": 0, "step": 2323, "learning_rate": 1.0, "split": "valid",
      "lanes": 20, "predicted_tokens": 73600, "perplexity": 180.456, "seconds": 2.07},
-    {"kind": "test", "weights": "final", "epoch": 12, "split": "test", "lanes": 1, "predicted_tokens": 82429,
-     "perplexity": 115.123, "seconds": 9.84}])");
+    {"kind": "test", "weights": "final", "epoch": 12, "split": "test", "lanes": 1,
+     "predicted_tokens": 82429, "perplexity": 115.123, "seconds": 9.84}])");
   BOOST_TEST(json(written.records) == expected, json(written.records).dump(1));
 }
 

@@ -3,16 +3,16 @@
 
     /usr/bin/python3 numerics_test.py --units ptb_dist_unit_digests... --program ptb_dist CLASS
 
-pinned.json holds digests of what was computed when the number was raised last, by what decides about
-bits. Of our own operations (Loops) that is the loops' instruction set, the compiler and the
-mathematical library; in trainings in bf16 with portable products (Portable) the same. In whole
-trainings (Training), in fp32 and where the processor has it in bf16, oneDNN multiplies: its version and
-instruction set count, too, and the processor and its caches, by which it may cut products. On the
-emulation of CUDA (OnCuda) the processor chooses nothing. A machine that pinned.json does not know is skipped, and the
-row to add is told; --record adds it, or begins the file anew where the number has changed.
+pinned.json holds digests of what was computed when the number was last raised, one row for each
+combination of what decides about bits. For our own operations (Loops) and for trainings in bf16
+with portable products (Portable) that is the loops' instruction set, the compiler and the
+mathematical library. In whole trainings (Training), in fp32 and where the processor has it in bf16,
+oneDNN multiplies: its version and instruction set count, too, and the processor and its caches,
+because oneDNN may choose its blocks by them. On the emulation of CUDA (OnCuda) the processor
+decides nothing. A machine that pinned.json does not know is skipped, and the test prints the row to
+add; --record adds it, or begins a new file if the number has changed.
 
-Where digests differ, and they were meant to: raise kNumerics, and record. Where they were not, the
-commit is at fault.
+If digests differ on purpose, raise kNumerics and record. If not, the commit is at fault.
 """
 
 import argparse

@@ -98,8 +98,8 @@ class BadRestart(Restart):
             self.assertRegex(error, r"truncated")
         fresh = self.train([*TINY, "--fresh", "--max-windows", "5"], run_dir=self.run_dir)
         self.assertEqual(len(fresh), 5)
-        self.assertEqual(sorted(path.name for path in (self.run_dir / "old-1/checkpoints").iterdir()),
-                         [path.name for path in self.files])
+        old = (self.run_dir / "old-1/checkpoints").iterdir()
+        self.assertEqual(sorted(path.name for path in old), [path.name for path in self.files])
 
     def test_a_file_that_is_no_checkpoint(self):
         other = self.scratch / "other"

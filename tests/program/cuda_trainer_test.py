@@ -352,8 +352,8 @@ class Memory(OnCpu):
         ended = self.run_program([*self.FLAGS, "--dry-run"],
                                  changes=dict(CUDA_ON_CPU_MEMORY="14000000"))
         self.assertEqual(ended.status, 0, ended.err)
-        self.assertRegex(ended.out, r"warning: a rank on a GPU needs about [\d.]+ MB of its memory, "
-                                    r"and it has 14.0 MB")
+        self.assertRegex(ended.out, r"warning: a rank on a GPU needs about [\d.]+ MB of its "
+                                    r"memory, and it has 14.0 MB")
         ended = self.run_program([*self.FLAGS, "--dry-run", "--comm", "mpi"], ranks=2,
                                  changes=dict(CUDA_ON_CPU_MEMORY="30000000"))
         self.assertEqual(ended.status, 0, ended.err)
@@ -367,7 +367,8 @@ class Memory(OnCpu):
                                       "--comm", "mpi", "--run-dir", str(run_dir)], ranks=2)
             self.assertEqual(ended.status, 0, ended.err)
             self.assertRegex(ended.out, r"FLOP/s \([\d.]+ % of peak\)")
-            self.assertEqual({r["peak_flops"] for r in program.records(run_dir, "progress")}, {peak})
+            records = program.records(run_dir, "progress")
+            self.assertEqual({record["peak_flops"] for record in records}, {peak})
 
 
 class Errors(OnCpu):
@@ -377,8 +378,8 @@ class Errors(OnCpu):
                 (r"driver is too old.*CUDA 12\.2, this program needs 1", dict(
                     CUDA_ON_CPU_DRIVER="12020")),
                 ("there is no GPU", dict(CUDA_ON_CPU_DEVICES="0")),
-                (r"out of GPU memory.*[\d.]+ [kM]B are wanted, [\d.]+ [kM]B of 4\.5 MB are free", dict(
-                    CUDA_ON_CPU_MEMORY="4500000")),
+                (r"out of GPU memory.*[\d.]+ [kM]B are wanted, [\d.]+ [kM]B of 4\.5 MB are free",
+                 dict(CUDA_ON_CPU_MEMORY="4500000")),
                 ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="pinned:2")),
                 ("out of memory on the GPU's side", dict(CUDA_ON_CPU_FAIL="cublas:1"))):
             with self.subTest(pattern):

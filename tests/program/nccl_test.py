@@ -144,8 +144,9 @@ class Failures(Nccl):
     def test_a_rank_that_hangs(self):
         # The emulated device of a rank that hangs stands still, and with it what was begun before.
         for fault, words in (
-                ("hang@1:5", "the sum over ranks of .+ does not end: waited 3 s for the loss of "
-                             r"window [345]: rank [02] of 3 .*no sign of rank 1 on \S+: lost, stopped"),
+                ("hang@1:5",
+                 "the sum over ranks of .+ does not end: waited 3 s for the loss of window [345]: "
+                 r"rank [02] of 3 .*no sign of rank 1 on \S+: lost, stopped"),
                 ("hang@1:5:validation", "sum over ranks of the valid loss.*does not end: waited")):
             with self.subTest(fault):
                 self.fails("--inject", fault, words=words, ranks=3)

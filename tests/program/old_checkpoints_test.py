@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Checkpoints of an early ptb_dist (0.1.0, commit cad7433) are good for ever: verified, inspected,
-gone on from. io/old_checkpoint_test.cpp compares what is read with what was written.
+"""Checkpoints of an early ptb_dist (0.1.0, commit cad7433) stay usable for ever: they verify, they
+can be inspected, and a run resumes from them. io/old_checkpoint_test.cpp compares what is read with
+what was written.
 
     python3 old_checkpoints_test.py --program build/ptb_dist [unittest's arguments]
 
-Each is window 100 of a run of 4 epochs of 74 windows, stopped in the second by --max-windows 100:
-TEXT and the arguments in RUNS say of which. Perplexities are those that the same program has told at
-the end of the run; another instruction set changes them by less than 1e-5.
+Each was written at window 100 of a run of 4 epochs of 74 windows, which --max-windows 100 stopped
+in the second epoch. TEXT and the arguments in RUNS define the runs. The perplexities are what that
+program printed at the end of a whole run; another instruction set changes them by less than 1e-5.
 """
 
 import dataclasses

@@ -52,8 +52,8 @@ class Settings(TestCase):
         ended = self.run_program([*arguments, "--run-dir", str(run_dir)], changes=changes)
         self.assertEqual(ended.status, 0, ended.err)
         manifest = json.loads((run_dir / "manifest.json").read_text())
-        return (checkpoints(run_dir)[12].read_bytes(),
-                manifest["attempts"][-1]["exact_class"]["threads"], (run_dir / "log.txt").read_text())
+        threads = manifest["attempts"][-1]["exact_class"]["threads"]
+        return checkpoints(run_dir)[12].read_bytes(), threads, (run_dir / "log.txt").read_text()
 
     def test_no_setting_changes_the_numbers_of_two_threads(self):
         expected, threads, log = self.run_of(TWO, {})
@@ -75,7 +75,8 @@ class Settings(TestCase):
     def test_as_many_threads_as_without_it(self):
         automatic = [*RUN, "--threads", "0"]
         _, expected, _ = self.run_of(automatic, {})
-        for settings in ({"OMP_PROC_BIND": "close"}, {"OMP_PLACES": "{0}"}, {"OMP_THREAD_LIMIT": "1"}):
+        for settings in ({"OMP_PROC_BIND": "close"}, {"OMP_PLACES": "{0}"},
+                         {"OMP_THREAD_LIMIT": "1"}):
             with self.subTest(**settings):
                 self.assertEqual(self.run_of(automatic, settings)[1], expected)
 
@@ -99,9 +100,10 @@ class Cores(TestCase):
             ranks = [pid for pid in processes_of_session(process.pid)
                      if pathlib.Path(f"/proc/{pid}/exe").resolve() == self.program]
             self.assertEqual(len(ranks), 2)
+            all_cores = os.sched_getaffinity(0)
             for pid in ranks:
                 for thread in pathlib.Path(f"/proc/{pid}/task").iterdir():
-                    self.assertEqual(os.sched_getaffinity(int(thread.name)), os.sched_getaffinity(0))
+                    self.assertEqual(os.sched_getaffinity(int(thread.name)), all_cores)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             for pid in processes_of_session(process.pid):
@@ -110,11 +112,13 @@ class Cores(TestCase):
 
     def test_more_threads_than_cores_are_told(self):
         one_core = ["--dry-run", *RUN]
-        bound = self.each_rank(f"set -- taskset -c {min(os.sched_getaffinity(0))} {self.program} \"$@\"",
+        core = min(os.sched_getaffinity(0))
+        bound = self.each_rank(f"set -- taskset -c {core} {self.program} \"$@\"",
                                binary="/usr/bin/env")
         ended = run(one_core, bound, ranks=2, mpirun=self.mpirun, cwd=self.scratch)
         self.assertEqual(ended.status, 0, ended.err)
-        self.assertRegex(ended.out, r"(?m)^warning: .*: 2 ranks with 2 threads together share 1 core: ")
+        self.assertRegex(ended.out,
+                         r"(?m)^warning: .*: 2 ranks with 2 threads together share 1 core: ")
         too_many = self.run_program([*one_core, "--threads", "500"])
         self.assertRegex(too_many.out, r"(?m)^warning: .*: a rank has 500 threads on ")
 
@@ -143,16 +147,17 @@ class Limits(unittest.TestCase):
         wait_until_gone(rights.FRESH_USER)
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o777)
-            return run(["-c", AS_A_LIMITED_USER, str(most), str(TestCase.program), *RUN, "--dry-run",
-                        "--threads", str(threads)], sys.executable, cwd=folder,
+            return run(["-c", AS_A_LIMITED_USER, str(most), str(TestCase.program), *RUN,
+                        "--dry-run", "--threads", str(threads)], sys.executable, cwd=folder,
                        changes={"TMPDIR": folder, "HOME": folder})
 
     def test_threads_that_the_system_does_not_start(self):
         ended = self.dry_run(40, threads=64)
         self.assertEqual(ended.status, 69, ended.err)
-        self.assertRegex(ended.err, r"(?m)^ptb_dist: error: too few threads: --threads 64: \d+ of 64 "
-                                    r"could be started; at most 40 processes and threads of this user "
-                                    r"\(ulimit -u\).*; raise the limit, or use --threads \d+$")
+        self.assertRegex(ended.err,
+                         r"(?m)^ptb_dist: error: too few threads: --threads 64: \d+ of 64 could be "
+                         r"started; at most 40 processes and threads of this user \(ulimit -u\).*; "
+                         r"raise the limit, or use --threads \d+$")
         advised = int(ended.err.split()[-1])
         self.assertEqual(self.dry_run(40, threads=advised).status, 0)
 
@@ -164,9 +169,10 @@ class Limits(unittest.TestCase):
                 break
             self.assertEqual(ended.status, 69, ended.err)
         self.assertIn(", 1 thread a rank", ended.out)
-        self.assertRegex(ended.out, r"(?m)^warning: rank 0 \(.*\) has fewer threads than cores: 1 of "
-                                    r"\d+ could be started; at most \d+ processes and threads of this "
-                                    r"user \(ulimit -u\)")
+        self.assertRegex(ended.out,
+                         r"(?m)^warning: rank 0 \(.*\) has fewer threads than cores: 1 of \d+ "
+                         r"could be started; at most \d+ processes and threads of this user "
+                         r"\(ulimit -u\)")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     program.add_arguments(parser)
-    parser.add_argument("--ranks", default="1,2,4,8", help="the first is what the others must equal")
-    parser.add_argument("--ptb", action="store_true", help="not the small model, but as the flags say")
-    parser.add_argument("--seconds", type=float, help="a run may take; default 50, or 3600 with --ptb")
+    parser.add_argument("--ranks", default="1,2,4,8",
+                        help="rank counts; all must equal the first")
+    parser.add_argument("--ptb", action="store_true",
+                        help="train what the flags say instead of the small model")
+    parser.add_argument("--seconds", type=float,
+                        help="that a run may take; default 50, or 3600 with --ptb")
     parser.add_argument("--expect-failure", action="store_true")
     parser.add_argument("flags", nargs="*")
     args = parser.parse_args()

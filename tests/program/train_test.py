@@ -216,8 +216,8 @@ class UserInterface(program.TestCase):
 
     def test_a_run_without_checkpoints(self):
         run_dir = self.scratch / "run"
-        flags = [*SMALL_MODEL, "--synthetic-tokens", "3000", "--epochs", "2", "--checkpoint-windows",
-                 "7", "--keep-checkpoints", "0", "--run-dir", str(run_dir)]
+        flags = [*SMALL_MODEL, "--synthetic-tokens", "3000", "--epochs", "2",
+                 "--checkpoint-windows", "7", "--keep-checkpoints", "0", "--run-dir", str(run_dir)]
         for more, tests in (["--max-windows", "9"], 0), (["--fresh"], 1):
             ended = self.run_program([*flags, *more])
             self.assertEqual(ended.status, 0, ended.err)

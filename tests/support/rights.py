@@ -5,9 +5,9 @@
     rights.py --found       the names of those that are there, with commas; the others go to stderr
     rights.py NAME...       succeeds if all of them are there, else 77 and a line that says why not
 
-A container, even for root, seldom gives all of them. Each is found out by doing what its tests do,
-in the form that asks for least. A test that lacks one says so and is skipped; where PTB_DIST_REQUIRE
-names the right it fails (status 1 instead of 77).
+A container seldom gives all of them, even to root. Each right is tried by doing what its tests do,
+in the form that needs least. A test that lacks a right says so and is skipped; if PTB_DIST_REQUIRE
+names the right, the test fails (status 1 instead of 77).
 """
 
 import functools
@@ -20,7 +20,7 @@ import unittest
 
 SKIPPED = 77  # SKIP_RETURN_CODE of ctest
 NOBODY = 65534
-FRESH_USER = 61184  # no process is that user's, so that limits of a user's threads have known effects
+FRESH_USER = 61184  # a user without a process: a limit on a user's threads has a known effect
 
 # Not by unshare's own --propagation, which fails where / is no mount point, as after chroot. There
 # the folder alone is made private, and its one mount is taken away at the end in any case.
