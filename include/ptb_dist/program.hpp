@@ -6,7 +6,7 @@
 namespace ptb {
 
 // Runs what the command line asks for and returns the exit status. Errors are printed, one line
-// each; those of one rank alone end all ranks.
+// each; an error of one rank alone ends all ranks.
 int run_program(int argc, char** argv, const Factories& factories);
 
 }  // namespace ptb

@@ -6,10 +6,10 @@
 // (4 for the LSTM), V vocabulary, U distinct words of the global window, R the capacity for them.
 // All arrays are time-major.
 //
-// Contract of every operation: it is *enqueued*, in call order, and reads and writes device memory
-// only; B may be 0 (then it does nothing, but zeroes the sums that it owns). Nothing that changes
-// from step to step is an argument: it is in StepState, in tensors, or in their contents, so that a
-// segment can be captured once and replayed. `Real` below is real_type().
+// Contract of every operation: the call *enqueues* it, in call order; it reads and writes device
+// memory only. B may be 0: then it only zeroes the sums that it owns. Nothing that changes from
+// step to step is an argument: it is in StepState or in the contents of tensors, so that a segment
+// can be captured once and replayed. `Real` below is real_type().
 #pragma once
 
 #include <array>
@@ -38,7 +38,7 @@ struct CellTraits {
   const char* gate_order;  // the gates along the columns of a kernel
   int gates;               // G
   bool has_c;              // a second carried state beside h
-  // h·Wh is kept apart from x·Wx and has a bias of its own, since a gate acts on it.
+  // Whether h·Wh is kept apart from x·Wx, with a bias of its own, because a gate multiplies it.
   bool has_recurrent_share;
 };
 constexpr CellTraits traits_of(CellKind kind) {
@@ -70,9 +70,9 @@ struct Cell {
   double forget_bias = 0.0;  // of the lstm alone
 };
 
-// The weights by the roles that they play, as views into one slab. `version` names their values:
-// whoever writes the slab raises it (Parameters::touch), and copies that a backend keeps in another
-// layout or precision belong to one version, so that none can be stale.
+// The weights by role, as views into one slab. `version` names their values: every write to the
+// slab raises it (Parameters::touch). A copy that a backend keeps in another layout or precision
+// belongs to one version, so that no stale copy is used.
 struct Weights {
   struct Layer {
     Tensor kernel;          // [2H,G·H] rows: x then h; columns: CellTraits::gate_order
@@ -103,7 +103,7 @@ struct Dropout {
 
 // --- arguments -------------------------------------------------------------------------------
 
-// to = table[w,:], w being StepState's window, 0 <= w < windows: a GPU does not check it
+// to = table[w,:], where w is StepState's window. 0 <= w < windows; a GPU does not check this.
 struct WindowLoad {
   Tensor table;  // [windows,n] i32
   Tensor to;     // [n] i32
@@ -117,8 +117,8 @@ struct EmbeddingForward {
   Tensor out;              // [T,B,H] Real
 };
 
-// A gradient of some of a table's rows: packed[u,:] belongs to row ids[u], for u below count. The
-// number of rows changes from window to window, so it is in device memory too; U stands for it.
+// The gradient of some rows of a table: packed[u,:] belongs to row ids[u], for u < U. U changes
+// from window to window, so it is in device memory, too (`count`).
 struct Rows {
   Tensor packed;  // [R,H] Real; rows from U on have no meaning
   Tensor ids;     // [R] i32, ascending
@@ -134,13 +134,14 @@ struct EmbeddingBackward {
   Rows rows;               // the first U of packed are overwritten
 };
 
-// What the recurrence leaves for its backward pass. Entry t = 0 of hidden and cell is the state
-// that the window began with.
+// What the stack's forward pass keeps for its backward pass. Entry t = 0 of hidden and cell is the
+// state at the beginning of the window.
 struct StackActivations {
   Tensor input;               // [T,B,H] the bottom layer's input
   std::vector<Tensor> gates;  // L x [T,B,G·H] activations; the backward pass leaves d_z in them
-  // L x [T,B,G·H] of a cell with a recurrent share, else each is empty. The forward pass leaves the
-  // last gate's h·Wh + b' in its columns, the backward pass d_s, the gradient of the whole share.
+  // L x [T,B,G·H] if the cell has a recurrent share, else each is empty. After the forward pass the
+  // columns of the last gate hold h·Wh + b'. After the backward pass all columns hold d_s, the
+  // gradient of the share.
   std::vector<Tensor> shares;
   std::vector<Tensor> hidden;  // L x [T+1,B,H]
   std::vector<Tensor> cell;    // L x [T+1,B,H] c; each is empty if the cell has none
@@ -158,12 +159,12 @@ struct StackForward {
   const Weights& weights;
   const Dropout& dropout;  // site l + 1 for layer l
   StackActivations& activations;
-  // [L,B,H] Real: the carried state, read and then overwritten with the window's last. c is empty
-  // if the cell has none.
+  // [L,B,H] Real: the carried state. It is read, then overwritten with the state after the window.
+  // c is empty if the cell has none.
   Tensor h, c;
 };
 
-// The recurrence backwards over the window, all layers from the top: leaves d_z in
+// The backward pass of the recurrence over the window, all layers from the top. Leaves d_z in
 // activations.gates and the gradient of the bottom layer's input in d_io. Gradients stop at the
 // window's beginning.
 struct StackBackward {
@@ -171,11 +172,11 @@ struct StackBackward {
   const Weights& weights;
   const Dropout& dropout;
   StackActivations& activations;
-  Tensor d_io;  // [T,B,H] Real: in, of the top layer's dropped output; out, of the stack's input
+  Tensor d_io;  // [T,B,H] Real. In: of the top layer's dropped output. Out: of the stack's input.
 };
 
-// d_kernel = [x,h_before]ᵀ·d_z over all T·B positions, d_bias = Σ d_z; with a recurrent share the
-// rows of h are h_beforeᵀ·d_s, and d_recurrent_bias = Σ d_s.
+// d_kernel = [x,h_before]ᵀ·d_z over all T·B positions, d_bias = Σ d_z. With a recurrent share the
+// kernel's rows of h are h_beforeᵀ·d_s instead, and d_recurrent_bias = Σ d_s.
 struct LayerWeightGradient {
   int layer = 0;
   StackActivations& activations;
@@ -217,14 +218,14 @@ struct GradientView {
   Tensor dense;  // [parameters without the embedding] Real
 };
 
-// norm = sqrt(Σ g²), in double, summed over fixed blocks of elements and then in their order, so
-// that it does not depend on the number of threads.
+// norm = sqrt(Σ g²), in double. Fixed blocks of elements are summed, then the blocks in their
+// order, so the result does not depend on the number of threads.
 struct GradientNorm {
   GradientView gradient;
   Tensor norm;  // [1] f64, overwritten
 };
 
-// w -= learning_rate · max_norm / max(norm, max_norm) · g, the learning rate being StepState's.
+// w -= learning_rate · max_norm / max(norm, max_norm) · g, with StepState's learning rate.
 // If `loss` or `norm` is not finite, `failed` becomes 1 and stays 1; while it is 1 nothing is
 // updated.
 struct ClipStep {
@@ -247,15 +248,15 @@ class RecordedEvent {
 // Null: a point that is passed.
 using Event = std::shared_ptr<const RecordedEvent>;
 
-// A piece of a step with fixed arguments, captured once per key and replayed by a GPU.
+// A piece of a step with fixed arguments. A GPU captures it once per key and replays it.
 struct SegmentKey {
-  const void* owner = nullptr;  // whose arguments it has: a batch or an Sgd
+  const void* owner = nullptr;  // the object that fixes the arguments: a batch or an Sgd
   int index = 0;                // which of its segments
 
   auto operator<=>(const SegmentKey&) const = default;
 };
 
-// What a rank computes on, as the driver calls it; all empty where it is the host's processor.
+// The GPU of a rank, as its driver names it. All members are empty on the host's processor.
 struct PhysicalDevice {
   std::string name{};       // "NVIDIA H200"
   std::string uuid{};       // "GPU-5f0c..."
@@ -269,30 +270,29 @@ struct PhysicalDevice {
   }
 };
 
-// What is computed, as far as a backend's own memory depends on it.
+// The sizes on which a backend's own memory depends.
 struct Extents {
   std::int64_t layers = 0, hidden = 0, vocab = 0;  // L, H, V
   CellKind cell = CellKind::lstm;
-  std::vector<std::int64_t> lanes{};  // B, each that occurs
-  std::int64_t positions = 0;         // T·B of a window of training, at most
+  std::vector<std::int64_t> lanes{};  // every B that occurs
+  std::int64_t positions = 0;         // the largest T·B of a training window
 };
 
-// Copies of tensors in host memory, for sums over ranks that are made there. They run beside the
+// Copies between tensors and host memory, for sums over ranks in host memory. They run beside the
 // backend's other work, which does not wait for them.
 class HostCopies {
  public:
   virtual ~HostCopies() = default;
 
-  // Page-locked memory, which alone these copies may touch.
+  // Page-locked memory. These copies may use no other host memory.
   virtual std::shared_ptr<std::byte> allocate(std::size_t bytes) = 0;
-  // Begins when `ready` has happened. `to` has the tensor's size, and is not to be touched before
-  // the event that is returned.
+  // Begins after `ready`. `to` has the tensor's size; do not touch it before the returned event.
   virtual Event fetch(const Tensor& from, std::byte* to, const Event& ready) = 0;
-  // The other way, at once; the tensor is nobody else's until the event.
+  // The other direction; begins at once. Do not use the tensor before the returned event.
   virtual Event put(const std::byte* from, const Tensor& to) = 0;
 };
 
-// A small tensor on its way to the host: `values` hold what it was once `event` has happened.
+// A small tensor on its way to the host: `values` are valid after `event`.
 struct Arrival {
   std::shared_ptr<const std::byte> values;
   Event event;
@@ -309,7 +309,7 @@ class Backend {
 
   // "cpu", "cuda", ...
   virtual std::string name() const = 0;
-  // One line for the log: what identity() says, and how many threads.
+  // One line for the log: identity() and the number of threads.
   virtual std::string description() const = 0;
   // What must be equal on all ranks for their replicas to stay equal: precision, instruction set or
   // device model, versions of the numeric libraries.
@@ -317,36 +317,36 @@ class Backend {
   virtual PhysicalDevice device() const { return {}; }
   // Element type of parameters, gradients and activations.
   virtual ElementType real_type() const = 0;
-  // Whether Tensor::raw() is an address that the host, and so MPI, may use once work is over.
+  // Whether Tensor::raw() is a host address, which MPI may use after the enqueued work has ended.
   virtual bool has_host_memory() const = 0;
-  // Null where it is, or where there are none.
+  // Null if has_host_memory(), or if the backend offers none.
   virtual HostCopies* host_copies() { return nullptr; }
-  // Bytes that it will take for itself beside the tensors that it is asked for, about.
+  // About how many bytes the backend takes for itself, beside the tensors of allocate().
   virtual std::int64_t own_bytes(const Extents& extents) const = 0;
-  // Bytes of the device's memory that are in use, by whomever; 0: it has none of its own.
+  // Bytes of the device's memory in use by all processes; 0 if it has no memory of its own.
   virtual std::int64_t device_bytes_in_use() const { return 0; }
 
   // Zeroed memory. Error 69 with the bytes wanted if there is not enough.
   virtual Tensor allocate(ElementType type, Shape shape) = 0;
-  // Copies between host and device; sizes in bytes must agree. Like set_zero they take their place
-  // in the order of enqueued work. `from` may be reused when upload returns; download waits for all
-  // enqueued work and is the only call that makes the host wait.
+  // Copies between host and device; sizes in bytes must be equal. They keep the order of enqueued
+  // work, as set_zero does. `from` may be reused when upload returns. download waits for all
+  // enqueued work; no other call makes the host wait.
   virtual void upload(const Tensor& to, std::span<const std::byte> from) = 0;
   virtual void download(const Tensor& from, std::span<std::byte> to) = 0;
-  // The same for a few scalars without the wait: they are read when they have come.
+  // A download of a few scalars without the wait: read them after the arrival's event.
   virtual Arrival begin_download(const Tensor& from);
-  // For how many steps' results the host does not wait, so that work is queued while it reads those
-  // before; they are in flight. The same on all ranks of a run.
+  // How many steps may be in flight: enqueued, with results that the host has not read yet. So the
+  // device has work while the host reads earlier results. The same on all ranks of a run.
   virtual int lag() const { return 0; }
   virtual void set_zero(const Tensor& tensor) = 0;
 
-  // Renews the copies of the weights that this backend keeps, if their version changed.
+  // Updates the copies of the weights that this backend keeps, if their version has changed.
   virtual void prepare(const Weights& weights) = 0;
   virtual void set_step(const StepState& step) = 0;
 
-  // Enqueues what `segment` enqueues, at once or as a graph that was captured in an earlier call
-  // with the key. So a key always comes with the same operations and arguments, at addresses that
-  // stay as long as the backend; a segment neither waits nor copies from or to the host.
+  // Runs `segment`, or replays the graph that an earlier call with this key captured. A key must
+  // therefore always come with the same operations and arguments, at addresses that live as long as
+  // the backend. A segment must neither wait nor copy from or to the host.
   virtual void run_segment(SegmentKey key, const std::function<void()>& segment) = 0;
   virtual Event record() = 0;
   virtual void wait(const Event& event) = 0;  // later work waits for the event; the host does not
@@ -371,12 +371,12 @@ struct BackendOptions {
   std::string name = "auto";       // auto | cpu | cuda
   std::string precision = "auto";  // auto | fp32 | tf32 | bf16
   int threads = 1;                 // of this rank, >= 1
-  int host_rank = 0;               // among the ranks of this host: picks the device, in turn
-  bool captures_segments = true;   // false: run_segment enqueues piece by piece, every time
+  int host_rank = 0;               // rank among those of this host; device = host_rank mod devices
+  bool captures_segments = true;   // false: run_segment enqueues each operation every time
 };
 
-// The backend of that name; "auto" is cuda where it is built and finds a device, else cpu. Error 69
-// if it is not part of this build or its device is missing, 2 if it lacks the precision.
+// The backend of that name; "auto" is cuda if that is built and finds a device, else cpu. Error 69
+// if the backend is not part of this build or finds no device, 2 if it lacks the precision.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 
 // Copies floats into a Real tensor of the same size, converting if Real is wider.

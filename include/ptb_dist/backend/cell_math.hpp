@@ -16,9 +16,9 @@ namespace ptb::cell {
 
 PTB_HOST_DEVICE inline double exponential(double x) { return std::exp(x); }
 
-// e^x to 1.25 units in the last place on [-87.3, 87.3]; clamped beyond, so never 0, infinite or
-// denormal, except that NaN stays NaN. x = n·ln 2 + r with |r| <= ln 2 / 2; e^r by its Taylor
-// polynomial of degree 7, whose remainder at that |r| is 1.4e-8 (below half a unit, 3e-8).
+// e^x to 1.25 units in the last place on [-87.3, 87.3]. Beyond that x is clamped, so the result is
+// never 0, infinite or denormal; NaN stays NaN. x = n·ln 2 + r with |r| <= ln 2 / 2; e^r is its
+// Taylor polynomial of degree 7, whose remainder at that |r| is 1.4e-8 (half a unit is 3e-8).
 PTB_HOST_DEVICE inline float exponential(float x) {
   const float low = x < -87.3f ? -87.3f : x;
   const float bounded = low > 87.3f ? 87.3f : low;
@@ -48,9 +48,9 @@ PTB_HOST_DEVICE inline Real sigmoid(Real x) {
 
 PTB_HOST_DEVICE inline double hyperbolic_tangent(double x) { return std::tanh(x); }
 
-// tanh(x), everywhere to a few units in the last place: young weights are small, so most arguments
-// are near 0, where 1 - 2 / (e^2x + 1) cancels. Below 5/8 it is the odd polynomial of Cephes' tanhf
-// (Moshier 1989). Both are computed and one is chosen, which vector code can do.
+// tanh(x), to a few units in the last place everywhere. At first weights are small, so most
+// arguments are near 0, where 1 - 2 / (e^2x + 1) cancels. Below 5/8 the odd polynomial of Cephes'
+// tanhf (Moshier 1989) is used. Both are computed and one is chosen, which vector code can do.
 PTB_HOST_DEVICE inline float hyperbolic_tangent(float x) {
   const float z = x * x;
   float p = -5.70498872745e-3f;
@@ -107,8 +107,8 @@ PTB_HOST_DEVICE inline LstmUnitGradient<Real> lstm_backward(Real i, Real j, Real
   };
 }
 
-// One unit of torch.nn.GRU. In: the inputs' shares x of the gates r, z, n and the recurrent shares
-// s of them, each with its bias, and h of the step before.
+// One unit of torch.nn.GRU. In: for each of the gates r, z, n the input's share x and the recurrent
+// share s, each with its bias; h of the step before.
 // Out: r = σ(xr + sr), z = σ(xz + sz), n = tanh(xn + r·sn); h′ = (1 - z)·n + z·h.
 template <class Real>
 struct GruUnit {
@@ -128,8 +128,8 @@ PTB_HOST_DEVICE inline GruUnit<Real> gru_forward(Real xr, Real xz, Real xn, Real
 }
 
 // Backward mate. In: the activations, sn, h of the step before, the gradient of h′.
-// Out: gradients of xr, xz, xn (those of sr and sz are the same), of sn, and of h as far as it does
-// not pass through a product.
+// Out: gradients of xr, xz and xn (sr and sz have those of xr and xz), of sn, and the part of h's
+// gradient that passes through no matrix product.
 template <class Real>
 struct GruUnitGradient {
   Real xr, xz, xn;

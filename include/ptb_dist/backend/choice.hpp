@@ -5,8 +5,8 @@
 
 namespace ptb {
 
-// What kept "auto" (backend.hpp, make_backend) from a GPU though this host has an NVIDIA driver,
-// with the way to mend it; empty where nobody would expect one.
+// Why "auto" (make_backend) takes no GPU although this host has an NVIDIA driver, and how to mend
+// that. Empty if it takes one, or if there is no driver.
 std::string why_auto_is_cpu();
 
 }  // namespace ptb

@@ -1,25 +1,25 @@
-// A clock that stands still while this process does not run: what every deadline is measured by.
+// A clock that stands still while this process does not run. Every deadline is measured by it.
 //
-// A job that is suspended and goes on (scontrol suspend, kill -STOP and -CONT, a stopped virtual
-// machine) has not waited meanwhile: nobody was late, and no training was slow. A single rank that
-// is stopped is found all the same, by the clocks of those that wait for it.
+// While a job is suspended (scontrol suspend, kill -STOP and -CONT, a stopped virtual machine) it
+// does not wait: no rank is late, and training is not slow. If only one rank is stopped, the clocks
+// of the ranks that wait for it go on, so the deadline still finds it.
 #pragma once
 
 #include <chrono>
 
 namespace ptb {
 
-// The arithmetic: from the time of a clock that goes on to the time awake.
+// The arithmetic: from the time of a clock that always runs to the time awake.
 class AwakeTime {
  public:
   using Duration = std::chrono::steady_clock::duration;
 
-  // Two looks that are further apart than `longest_step` had an absence between them, of which so
-  // much is counted.
+  // If two calls of at() are further apart than `longest_step`, the process did not run between
+  // them, and only `longest_step` of that time counts.
   AwakeTime(Duration longest_step, Duration begin) : longest_step_(longest_step), looked_(begin) {}
 
-  // The time awake when the other clock shows `time`: equal at the beginning, later never ahead of
-  // it, and never going back.
+  // The time awake when the other clock shows `time`. Equal to it at the beginning, later never
+  // ahead of it; never decreases.
   Duration at(Duration time);
 
  private:
@@ -28,7 +28,8 @@ class AwakeTime {
   Duration absent_{};
 };
 
-// As std::chrono's clocks are. Of any thread. A thread of the clock's own looks often enough.
+// Has the members of std::chrono's clocks. Any thread may use it. The clock has a thread of its own
+// that calls AwakeTime::at often enough.
 struct AwakeClock {
   using duration = AwakeTime::Duration;
   using rep = duration::rep;
@@ -39,8 +40,8 @@ struct AwakeClock {
   static time_point now();
 };
 
-// Calls `wait_for(left)`, which waits for at most `left` of anyone's time and says whether what it
-// waits for has come, until it has or `patience` has passed awake.
+// Calls `wait_for(left)` until it returns true or `patience` has passed awake; returns which. It
+// waits for at most `left` of any clock and returns whether what it waits for has happened.
 template <class WaitFor>
 bool wait_awake(AwakeClock::duration patience, WaitFor wait_for) {
   const AwakeClock::time_point end = AwakeClock::now() + patience;

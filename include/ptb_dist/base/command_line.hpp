@@ -31,7 +31,7 @@ struct CommandLine {
   std::string text{};
   ResolvedConfig config{};
 
-  // What follows is of one launch, and never stored in a configuration.
+  // The members below belong to one launch and are never stored in a configuration.
   // Stop after this many windows of the run.
   std::optional<std::int64_t> max_windows{};
   // Of rank 0.
@@ -47,8 +47,8 @@ struct CommandLine {
   std::vector<std::string> files{};  // checkpoint: inspect, verify or diff, and then the files
 };
 
-// `arguments` without the program's name; `version_text` is what --version prints. A run that is to
-// go on and has no --config takes the config.toml of its run directory. Error 2 with one line per
+// `arguments` without the program's name; `version_text` is what --version prints. A run that
+// resumes without --config uses the config.toml of its run directory. Error 2 with one line per
 // complaint.
 CommandLine parse_command_line(const std::vector<std::string>& arguments,
                                const std::string& version_text);

@@ -78,12 +78,13 @@ struct Key {
   bool low_is_open = false;            // low itself is not allowed
   std::vector<std::string> choices{};  // texts: allowed values; empty: any
   std::string alias{};                 // a second flag ("--epochs")
-  // What the numbers of a run depend on: kept in checkpoints, and equal when a run goes on.
+  // Whether the numbers of a run depend on it. Such a key is kept in checkpoints and must be equal
+  // when a run resumes.
   bool is_mathematical = false;
-  // Of those, what the shapes in a checkpoint or the place in the text follow from.
+  // Whether it is mathematical and decides shapes in a checkpoint or the place in the text.
   bool is_shape = false;
-  // Of a mathematical key that is younger than the first checkpoints: the value that stands for
-  // what runs did before. A checkpoint without the key has it, and a key that has it is not
+  // For a mathematical key that is newer than the first checkpoints: the value that gives the old
+  // behaviour. A checkpoint without the key has this value, and a key with this value is not
   // written, so that a run with old settings keeps its bytes. Empty: every checkpoint has the key.
   std::optional<Value> value_before{};
 
@@ -92,8 +93,8 @@ struct Key {
 };
 const std::vector<Key>& config_schema();
 
-// use(member), with the key's member of `config`: a double, an integer or a text. All code that
-// treats the three alike goes through here or copy_value.
+// Calls use() with the key's member of `config`: a double, an integer or a text. Code that treats
+// the three types alike uses this or copy_value.
 template <class AnyConfig, class Use>
 decltype(auto) with_value(AnyConfig& config, const Key& key, const Use& use) {
   return std::visit([&](const auto& member) -> decltype(auto) { return use(config.*member); },
@@ -101,7 +102,7 @@ decltype(auto) with_value(AnyConfig& config, const Key& key, const Use& use) {
 }
 void copy_value(const Config& from, const Key& key, Config& to);
 Key::Value value_of(const Config& config, const Key& key);
-// Why a value of the key's type cannot be the key's ("out of range"); empty if it can.
+// Why the key may not have this value of its type ("out of range"); empty if it may.
 std::string why_not_allowed(const Key& key, const Key::Value& value);
 // For messages: 0.1, 20, "small".
 std::string shown(const Key::Value& value);
@@ -111,7 +112,7 @@ std::string toml_value(const Config& config, const Key& key);
 // The mathematical keys of `config`; all others have their defaults.
 Config mathematical(const Config& config);
 
-// Where a value that is not the built-in default's came from, for the echo at start.
+// Where a value came from that is not the built-in default, for the log's header.
 struct Origin {
   std::string key{};
   std::string from{};  // "flag", or the file's name
@@ -124,10 +125,10 @@ struct ResolvedConfig {
   std::string file{};             // of a user's own configuration, as given; empty: a shipped one
 };
 
-// Reads NAME from the folder of shipped configurations, or a TOML file (whatever ends in .toml or
-// has a slash), over the defaults. `overrides` are (key, text) pairs from the command line, applied
-// last; keys must be the schema's. All complaints at once, each with file and line, or the flag:
-// unknown key (and the nearest one), wrong type, out of range, duplicate key. Error 2.
+// Reads NAME from the folder of shipped configurations, or a TOML file (a name that ends in .toml
+// or has a slash), over the defaults. `overrides` are (key, text) pairs from the command line,
+// applied last; keys must be the schema's. Error 2 with all complaints at once, each with file and
+// line, or the flag: unknown key (and the nearest one), wrong type, out of range, duplicate key.
 ResolvedConfig resolve_config(const std::string& name_or_file,
                               std::span<const std::pair<std::string, std::string>> overrides);
 // TOML text that resolve_config reads back to the same values.

@@ -1,4 +1,4 @@
-// Errors that end the program, and the exit codes that they end it with.
+// Errors that end the program, and its exit codes.
 #pragma once
 
 #include <source_location>
@@ -55,9 +55,9 @@ class Error : public std::runtime_error {
 // text longer than `limit` bytes is cut with "...".
 std::string escaped(std::string_view text, std::size_t limit = 200);
 
-// The whole text without control characters, so that it is one line and gives a terminal no orders.
-// Every line that is printed or logged goes through it, whatever names it quotes; twice does no
-// harm.
+// The whole text without control characters, so that it is one line and cannot control a terminal.
+// Every printed or logged line goes through it, because it may quote any name. A second time
+// changes nothing.
 std::string one_line(std::string_view text);
 
 // Bytes of the UTF-8 character that `text` begins with, 1 to 4; 0 if there is none (overlong forms,

@@ -1,5 +1,4 @@
-// Faults on request (--inject), in every build: drills of users and our own tests use one
-// mechanism.
+// Faults on request (--inject), in every build: users' drills and our own tests use the same ones.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +21,8 @@ struct Fault {
 
   Kind kind = Kind::kill;
   int rank = 0;
-  // In training the window of the run, from 0, before which it happens. The other phases do not
-  // come every window: theirs is the first with so many windows of the run done.
+  // In training the fault happens before this window of the run, from 0. The other phases do not
+  // happen at every window: the fault happens in the first one after this many windows of the run.
   std::int64_t window = 0;
   Phase phase = Phase::train;
 
@@ -38,16 +37,16 @@ inline constexpr int kSlowMilliseconds = 200;
 // Nothing if the text is no fault.
 std::optional<Fault> parse_fault(const std::string& text);
 
-// The faults of one rank, which the run passes by.
+// The faults of one rank. The run calls at() in each place where a fault may happen.
 class Faults {
  public:
   Faults() = default;
   Faults(const std::vector<Fault>& all, int rank);
 
-  // Carries out what is due in this phase with `step` windows of the run done; says so on standard
-  // error. May not return.
+  // Carries out the faults that are due in this phase after `step` windows of the run, and says so
+  // on standard error. May not return.
   void at(Fault::Phase phase, std::int64_t step);
-  // Whether the loss of window `step` is to be spoilt.
+  // Whether the loss of window `step` is to become NaN.
   bool spoils(std::int64_t step) const;
 
  private:

@@ -18,7 +18,7 @@ class FileDescriptor {
 
   bool is_open() const { return descriptor_ >= 0; }
   int get() const { return descriptor_; }
-  // 0 or an errno value: a network file system may tell of a failed write only here.
+  // 0 or an errno value: a network file system may report a failed write only here.
   int close();
 
  private:
@@ -32,11 +32,11 @@ struct RegularFile {
   std::string refusal{};  // empty: it is open
   int error_number = 0;   // of the call that failed; 0 where the file is of another kind
 };
-// Never waits and reads nothing: a folder, a FIFO or a device is refused.
+// Neither waits nor reads. Refuses a folder, a FIFO or a device.
 RegularFile open_regular(const std::filesystem::path& path);
 
-// Fills `to`, over interruptions and short reads, less than all of it only at the end of the file.
-// The number of bytes, or -1 with errno.
+// Fills `to`, however many reads that takes; fills less only if the file ends. Returns the number
+// of bytes, or -1 with errno.
 std::int64_t read_all(const FileDescriptor& file, std::span<char> to);
 
 }  // namespace ptb

@@ -1,6 +1,6 @@
-// Limits that the system sets to a process: met by a call of ours they end the run with 69 and a
-// line that names the limit, its value and how to raise it. Libraries that meet one end the process
-// in words of their own, or crash; so what they will need is tried before they are called.
+// The limits that the system sets for a process. If a call of ours meets one, the run ends with 69
+// and a line that names the limit, its value and how to raise it. A library that meets one ends the
+// process with a message of its own, or crashes; so what it needs is tried before it is called.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@
 
 namespace ptb {
 
-// What the process has of each, for the messages of others: "at most 64 open files (ulimit -n)". Of
-// memory empty where only the machine itself limits it.
+// The limits of this process, for messages: "at most 64 open files (ulimit -n)". That of memory is
+// empty if only the machine itself limits memory.
 std::string limits_of_threads();
 std::string limits_of_files();
 std::string limits_of_memory();
@@ -26,22 +26,22 @@ Error too_many_files(const std::string& what, const std::string& where, int erro
 Error too_many_threads(const std::string& what, int error_number);
 Error out_of_memory();
 
-// Within a catch block: what was thrown, as an Error. Memory and threads that were refused are 69,
-// anything else that is not an Error is a defect, 70.
+// In a catch block: what was thrown, as an Error. If memory or a thread was refused it is 69; any
+// other exception that is no Error is a defect, 70.
 Error error_in_flight();
 
-// Threads that do nothing, to see how many this process may have beside those that there are. They
-// end with the object, and have left the system's count when its destructor returns.
+// Threads that do nothing, to find out how many more this process may have. They end with the
+// object; when its destructor returns the system counts them no more.
 class IdleThreads {
  public:
-  // Starts `wanted`, or as many as the system lets it.
+  // Starts `wanted`, or as many as the system allows.
   explicit IdleThreads(int wanted);
   ~IdleThreads();
   IdleThreads(const IdleThreads&) = delete;
   IdleThreads& operator=(const IdleThreads&) = delete;
 
   int count() const { return static_cast<int>(threads_.size()); }
-  // Why there are not as many as wanted, an errno value; else 0.
+  // The errno value if fewer threads than wanted could be started, else 0.
   int failure() const { return failure_; }
 
  private:
@@ -51,10 +51,10 @@ class IdleThreads {
   int failure_ = 0;
 };
 
-// Error 69 unless so many threads can exist beside those that there are.
+// Error 69 unless this process can start `count` more threads.
 void require_threads(int count, const std::string& what);
 
-// Error 69 unless MPI has the files, threads and memory that its start takes; `starts_daemon`: it
+// Error 69 unless there are enough files, threads and memory for MPI to start. `starts_daemon`: MPI
 // will start a process of its own, as it does without a launcher.
 void require_room_for_mpi(bool starts_daemon);
 

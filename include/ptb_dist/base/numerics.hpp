@@ -1,12 +1,13 @@
-// The number of our own arithmetic: runs of one number, on one machine, have the same bits.
+// A number for the program's arithmetic: on one machine, runs with the same number have the same
+// bits.
 //
-// Every commit that changes any bit of what training or evaluation computes, on whatever backend,
-// instruction set or number of ranks, raises it by one: another order of a sum, another formula,
-// other blocks, another counter of random numbers, another call of a library. It is in the exact
-// class, so that a run which goes on from a checkpoint of other arithmetic says "equal up to
-// rounding" and not "exactly". A new version of a library is no reason: those that matter have
-// members of their own there. tests/numerics fails if bits change and the number does not, and says
-// how to record anew.
+// A commit raises it by one if it changes any bit that training or evaluation computes, on any
+// backend, instruction set or number of ranks: another order of a sum, another formula, other
+// blocks, another counter of random numbers, another call of a library. The number is part of the
+// exact class, so a run that resumes from a checkpoint of other arithmetic says "equal up to
+// rounding" and not "exactly". A new version of a library does not raise it: the libraries that
+// matter are members of the exact class themselves. tests/numerics fails if bits change and the
+// number does not, and says how to record new digests.
 //
 //   1  what 0.1.0 computed before it had a number; its checkpoints do not name it
 #pragma once

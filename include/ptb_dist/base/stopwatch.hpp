@@ -1,4 +1,5 @@
-// Seconds that this process ran since it was made: a pause of the whole job is no slow training.
+// Seconds since it was made, without those in which the whole job was paused: a pause is no slow
+// training.
 #pragma once
 
 #include "ptb_dist/base/awake_clock.hpp"

@@ -6,9 +6,9 @@
 
 namespace ptb {
 
-// "512 bytes", "30.1 kB", "54.2 MB", "1.07 GB": decimal units, the one in which the number has one
-// to three digits before the point. Where the exact number matters (an offset, the length of a
-// damaged file) it is given in bytes instead.
+// "512 bytes", "30.1 kB", "54.2 MB", "1.07 GB": in decimal units, with one to three digits before
+// the point. Messages that need the exact number (an offset, the length of a damaged file) give
+// bytes instead.
 std::string bytes_text(std::int64_t bytes);
 
 }  // namespace ptb

@@ -7,11 +7,11 @@ namespace ptb {
 
 inline constexpr const char* kVersion = "0.1.0";
 
-// Git revision of the source tree, "-dirty" appended if it differed, or "unknown".
+// Git revision of the source tree, with "-dirty" if files were changed, or "unknown".
 std::string git_revision();
 // Compiler and build type.
 std::string compiler();
-// Libraries of this build, "without" where a part was left out; one "name: version" line each.
+// Libraries of this build, one "name: version" line each; "without" if a part was not built.
 std::string build_information();
 
 }  // namespace ptb

@@ -21,11 +21,11 @@ inline constexpr std::array<const char*, 3> kSplitNames = {"train", "valid", "te
 
 struct Corpus {
   std::string source;              // what the log calls it: a folder, or "synthetic ..."
-  std::vector<std::string> words;  // vocabulary, by id; of a run's ranks only rank 0 has it
+  std::vector<std::string> words;  // vocabulary, by id; in a run only rank 0 has it
   std::array<std::vector<std::int32_t>, 3> tokens;  // ids, by Split
   std::array<std::int64_t, 3> unknown{};            // tokens replaced by <unk>, by Split
-  // Lines that end in a mark which other tools put there ("<eos>", "</s>"), by Split, and the first
-  // such mark: their line feed becomes <eos> as well, so they end twice.
+  // Lines that end with the end mark of another tool ("<eos>", "</s>"), by Split, and the first
+  // such mark. Their line feed becomes <eos> as well, so each of them ends twice.
   std::array<std::int64_t, 3> marked_lines{};
   std::string end_mark{};
   // exp(entropy rate), which no model can beat on average; only a synthetic source knows it.
@@ -37,11 +37,11 @@ struct Corpus {
 };
 
 // Reads ptb.train.txt, ptb.valid.txt and ptb.test.txt in `folder`. The vocabulary may have up to
-// `vocab_size` words. Error 65 for whatever is wrong with a file (path, line, byte offset), for
-// more words than vocab_size, and for unknown words when the training split has no <unk>.
+// `vocab_size` words. Error 65 for any defect of a file (path, line, byte offset), for more words
+// than vocab_size, and for unknown words if the training split has no <unk>.
 Corpus read_corpus(const std::filesystem::path& folder, int vocab_size);
 
-// A vocabulary that is too large is counted this far, so that the message can tell its size.
+// The words of a vocabulary that is too large are counted up to here, for the message.
 inline constexpr int kMaxCountedWords = 1'000'000;
 
 // Error 65 unless the `words` distinct words of the training split in `folder` fit vocab_size.
@@ -53,8 +53,7 @@ void check_vocabulary_size(const std::filesystem::path& folder, std::size_t word
 // depend on the run's seed. `train_tokens` >= 100; valid and test keep PTB's proportions to it.
 Corpus synthetic_corpus(std::int64_t train_tokens = 929'589, int vocab_size = 10'000);
 
-// The least vocab_size with which synthetic_corpus makes words like these; 0 if any of them is not
-// one of its words.
+// The smallest vocab_size with which synthetic_corpus has all these words; 0 if it never has.
 int least_synthetic_vocab(std::span<const std::string> words);
 
 }  // namespace ptb

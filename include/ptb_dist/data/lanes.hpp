@@ -38,8 +38,8 @@ struct Window {
   std::vector<std::int32_t> targets;  // [T,B] inputs of the next step
 };
 
-// Where words stand in a window's inputs: word u at positions[row_begin[u] .. row_begin[u+1]),
-// which are t·B + b, ascending, possibly none.
+// Where each word occurs in a window's inputs: word u at positions[row_begin[u] .. row_begin[u+1]),
+// each t·B + b, ascending; there may be none.
 struct WordPositions {
   std::vector<std::int32_t> row_begin;  // [U+1]
   std::vector<std::int32_t> positions;  // [T·B]
@@ -47,12 +47,12 @@ struct WordPositions {
 // `words` [U] are ascending; every input is one of them.
 WordPositions find_words(const Window& window, std::span<const std::int32_t> words);
 
-// What happens to the tokens behind the last full window of a lane: training and validation drop
-// them, the test reads on to the last token in a shorter window.
+// What happens to the tokens after the last full window of a lane: training and validation drop
+// them; the test has one more, shorter window up to the last token.
 enum class Remainder { drop, keep };
 
-// What a split is called, and which flags of the user decide its lanes and steps: for the message
-// about a text that is too short, which must name what helps.
+// The name of a split, and the flags that decide its lanes and steps. The message about a text that
+// is too short names the flags that help.
 struct SplitFlags {
   const char* split;            // "train"
   const char* lanes = nullptr;  // lowers the number of lanes; null: nothing does
@@ -64,8 +64,8 @@ struct SplitFlags {
 // A split dealt into lanes. Keeps a view of the tokens: they must outlive it.
 class Lanes {
  public:
-  // Error 65 if there are too few tokens for one window, with the arithmetic, and with the largest
-  // value of each flag that works.
+  // Error 65 if there are too few tokens for one window. The message has the arithmetic, and the
+  // largest value of each flag that works.
   Lanes(std::span<const std::int32_t> tokens, int lanes, int num_steps, const SplitFlags& flags,
         Remainder remainder = Remainder::drop);
 
@@ -96,15 +96,15 @@ class Lanes {
   int windows_;
 };
 
-// The distinct words of each global window. The embedding's gradient has a row for each of them, on
-// every rank, which so knows them without asking.
+// The distinct words of each global window. The embedding's gradient has a row for each of them.
+// Every rank finds them in the text, without communication.
 class WindowWords {
  public:
   explicit WindowWords(const Lanes& lanes);
 
   // [U], ascending; 0 <= window < windows of the lanes.
   std::span<const std::int32_t> of(int window) const;
-  // U of the window that has most.
+  // The largest U of any window.
   std::int64_t most() const;
 
  private:

@@ -1,4 +1,4 @@
-// One HDF5 file that holds a run: parameters, LSTM state, where it is, what it is a run of.
+// A checkpoint: one HDF5 file with the parameters, recurrent state, progress and identity of a run.
 //
 // Its bytes are a pure function of the mathematical configuration, the corpus, the initial
 // parameters, the step, and the exact class of every stretch that was run: no path, time or host is
@@ -39,15 +39,15 @@ struct EpochResult {
   bool operator==(const EpochResult&) const = default;
 };
 
-// Where a run is. An epoch is over when its validation is: then `epoch` is raised and `window` 0.
+// How far a run has come. An epoch ends with its validation: then `epoch` is raised and `window` 0.
 struct Progress {
-  int epoch = 0;             // the one in hand, from 0
+  int epoch = 0;             // the current one, from 0
   int window = 0;            // windows of it that are done
   std::int64_t step = 0;     // windows of the run that are done
   double cross_entropy = 0;  // over global lanes, summed over the windows of this epoch, in nats
-  std::vector<EpochResult> history{};  // of the epochs that are over; `epoch` entries
+  std::vector<EpochResult> history{};  // of the epochs that have ended; `epoch` entries
 
-  // The epoch with the lowest validation perplexity, the first of equals; -1 before any is over.
+  // The epoch with the lowest validation perplexity, the first of equals; -1 if none has ended.
   int best_epoch() const;
   static auto members(auto& self) {
     auto& [epoch, window, step, cross_entropy, history] = self;
@@ -56,7 +56,7 @@ struct Progress {
   bool operator==(const Progress&) const = default;
 };
 
-// What the text is, so that a run is not continued on another.
+// Identifies the text, so that a run does not resume on another one.
 struct CorpusIdentity {
   std::vector<std::string> words{};      // vocabulary, by id
   std::array<std::int64_t, 3> tokens{};  // by Split
@@ -78,11 +78,11 @@ std::string differences(const ExactClass& now, const ExactClass& then);
 
 // Everything but the values of the tensors.
 struct CheckpointInfo {
-  Config config{};  // the mathematical keys (Key::is_mathematical), batch_size being the global
-                    // batch; the others have their defaults
+  Config config{};  // the mathematical keys (Key::is_mathematical), with the global batch as
+                    // batch_size; the others have their defaults
   CorpusIdentity corpus{};
   Progress progress{};
-  ExactClass exact_class{};             // of the stretch that was run last
+  ExactClass exact_class{};             // of the last stretch that was run
   ElementType real = ElementType::f32;  // of all tensors
 
   ModelShape shape() const;
@@ -104,23 +104,23 @@ using HostState = std::vector<HostTensor>;
 // The tensors of a table, all zeros of this type.
 HostState make_host_state(const std::vector<StateInfo>& table, ElementType real);
 
-// The whole file as bytes, except that the digest's digits are '0'.
+// The bytes of the whole file, with '0' for each digit of the digest.
 struct UnsealedCheckpoint {
   std::vector<std::byte> bytes;
 };
-// Between two windows; what remains to be done may take its time (sealed). `state` has the tensors
-// of info.state(). Waits for the backend. Error 69 if memory does not suffice; 76 names a value
-// that is not finite, which could not be read again.
+// Called between two windows, when training waits; sealed() does the rest and may run beside it.
+// `state` has the tensors of info.state(). Waits for the backend. Error 69 if memory does not
+// suffice; 76 names a value that is not finite, because such a file could not be read again.
 UnsealedCheckpoint checkpoint_image(const CheckpointInfo& info, const HostState& state,
                                     Backend& backend, const Parameters& parameters);
-// With the digest of all bytes (XXH3-128) in the user block: the file. Touches no HDF5.
+// The file: the bytes with their digest (XXH3-128) in the user block. Calls no HDF5.
 std::vector<std::byte> sealed(UnsealedCheckpoint image);
-// Bytes of such a file, about.
+// About how many bytes such a file has.
 std::int64_t checkpoint_bytes(const ParameterTable& table, const std::vector<StateInfo>& state,
                               std::size_t real_bytes);
 
-// A file that was read as a whole and found good: its digest before HDF5 saw a byte, then its
-// structure, which a child process has HDF5 look at, then its values.
+// A checkpoint that was read whole and found good: first its digest, before HDF5 sees a byte; then
+// its structure, which HDF5 reads in a child process; then its values.
 class CheckpointFile {
  public:
   // Error 74 if it cannot be read; 65 with the reason if it is not a whole and good checkpoint of
@@ -133,12 +133,12 @@ class CheckpointFile {
   std::span<const std::byte> image() const { return image_; }
   const std::string& digest() const { return digest_; }  // 32 hexadecimal digits
 
-  // Into the slab, converted to its type; touches. The shape must be info().shape() (70).
+  // Fills the slab, converted to its type, and touches it. The shape must be info().shape() (70).
   void load_parameters(Backend& backend, Parameters& parameters) const;
   // Converted to `real`.
   HostState state(ElementType real) const;
 
-  // Parameters and state by their names in the file, with shapes, for tools that look at all.
+  // Names in the file and shapes of all parameters and states, for tools that go through them.
   struct TensorName {
     std::string name;  // "/parameters/embedding", "/state/lstm/0/c"
     Shape shape;
@@ -147,7 +147,7 @@ class CheckpointFile {
   std::vector<double> values(const TensorName& tensor) const;
 
  private:
-  // Of tensors_[tensor], as they lie in the image.
+  // The bytes of tensors_[tensor] in the image.
   std::span<const std::byte> stored(std::size_t tensor) const;
   // The same, converted to `real`. Error 65 names a value that is not finite.
   std::vector<std::byte> bytes_of(std::size_t tensor, ElementType real) const;
@@ -157,7 +157,7 @@ class CheckpointFile {
   std::string digest_;
   CheckpointInfo info_;
   std::vector<TensorName> tensors_;
-  std::vector<std::int64_t> places_;  // of tensors_, in bytes of the image
+  std::vector<std::int64_t> places_;  // of each of tensors_: its first byte in the image
 };
 
 // Throws what CheckpointFile would if the file at `path` cannot be opened; reads nothing.

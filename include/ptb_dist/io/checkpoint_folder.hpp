@@ -1,4 +1,4 @@
-// The checkpoints of a run directory: their names, which is the newest, which may go.
+// The checkpoints of a run directory: their names, the newest, and which are removed.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace ptb {
 
-// Names with a higher generation are no names of ours.
+// A name with a higher generation is not one that this program gives.
 inline constexpr int kMaxGeneration = 999'999'999;
 
 struct StoredCheckpoint {
@@ -19,8 +19,8 @@ struct StoredCheckpoint {
   std::int64_t step = 0;  // windows of the run done
 };
 
-// <run directory>/checkpoints. Made when the first is written. Of rank 0 alone, whose run directory
-// is locked.
+// <run directory>/checkpoints. Made for the first checkpoint. Used by rank 0 alone, which holds the
+// lock of the run directory.
 class CheckpointFolder {
  public:
   explicit CheckpointFolder(std::filesystem::path path) : path_(std::move(path)) {}
@@ -30,22 +30,21 @@ class CheckpointFolder {
   std::filesystem::path file(int generation, std::int64_t step) const;
   std::filesystem::path best() const { return path_ / "best.h5"; }
 
-  // By name, the newest first: by step, then generation. Other files are ignored; without the
-  // folder there are none. Error 74.
+  // What the names say, the newest first: by step, then generation. Other files are ignored. Empty
+  // if there is no folder. Error 74.
   std::vector<StoredCheckpoint> list() const;
 
-  // Makes the folder, and removes temporary files of processes of this host that are gone. Error
-  // 74.
+  // Makes the folder. Removes temporary files of this host's processes that have ended. Error 74.
   void prepare() const;
-  // On its disk, as far as can be known.
+  // Free on its disk, as far as the system says.
   std::int64_t free_bytes() const;
-  // Complete or absent, replacing one of the same name (io/file.hpp). Error 74.
+  // The file is complete or absent, and replaces one of the same name. Error 74.
   void write(const std::filesystem::path& file, std::span<const std::byte> bytes) const;
   // Removes all but the newest `keep`, the oldest first. Error 74.
   void prune(int keep) const;
-  // Moves those that list() has before (newer than) `chosen` into set-aside/, where no name is
-  // taken twice: the run goes on from `chosen` along another path. All of them if `chosen` is not
-  // of the list: they are another path's. `best` goes too if `best_is_newer`. Returns their old
+  // Moves every checkpoint newer than `chosen` into set-aside/, under a free name, because the run
+  // resumes from `chosen` and will write those steps again. If list() does not have `chosen`, all
+  // are moved: another run wrote them. If `best_is_newer`, best.h5 is moved, too. Returns the old
   // paths, the newest first. Error 74.
   std::vector<std::filesystem::path> set_aside(const std::filesystem::path& chosen,
                                                bool best_is_newer) const;

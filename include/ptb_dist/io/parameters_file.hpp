@@ -14,20 +14,21 @@
 
 namespace ptb {
 
-// Into the slab of `parameters`; touches. Other content of the file is ignored. Takes a checkpoint
-// too, if it is good as a whole. Error 65 if it is no HDF5 file, or names the object that is
-// missing, of another shape or type, stored in a way that could reach outside the file, or not
-// finite; 74 if the file cannot be opened. After an error the parameters are partly overwritten.
+// Fills the slab of `parameters` and touches it. Other content of the file is ignored. The file may
+// be a checkpoint, if it is good as a whole. Error 65 if the file is no HDF5 file, or if an object
+// is missing, has another shape or type, is stored in a way that could reach outside the file, or
+// is not finite (the message names it); 74 if the file cannot be opened. After an error the
+// parameters are partly overwritten.
 void load_parameters(const std::filesystem::path& path, Backend& backend, Parameters& parameters);
-// Those of a checkpoint. Error 65 if it is of a model of another shape.
+// The parameters of a checkpoint. Error 65 if its model has another shape.
 void load_parameters(const CheckpointFile& checkpoint, Backend& backend, Parameters& parameters);
 
-// Complete or absent: written beside the target and renamed into place; the same bytes for the same
-// parameters. Error 74; 69 if memory does not suffice to build it; 76 names a value that is not
-// finite, which could not be read again.
+// The file is complete or absent: it is written beside the target and renamed into place. The same
+// parameters give the same bytes. Error 74; 69 if memory does not suffice to build it; 76 names a
+// value that is not finite, because such a file could not be read again.
 void save_parameters(const std::filesystem::path& path, Backend& backend,
                      const Parameters& parameters);
-// Whether a file can be saved at `path`, to be asked before the training: error 74 if not.
+// Called before training: error 74 if no file can be saved at `path`.
 void check_can_save_parameters(const std::filesystem::path& path);
 
 }  // namespace ptb

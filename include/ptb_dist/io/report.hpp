@@ -1,8 +1,8 @@
 // What a run says: lines for people (the console and log.txt) and records for programs
 // (metrics.jsonl). Every number is defined here and in src/io/README.md.
 //
-// A default-constructed Report says nothing: that is what ranks other than 0 have, so the training
-// loop does not ask who it is.
+// A default-constructed Report is silent. All ranks but rank 0 have one, so the training loop does
+// not ask for its rank.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,7 @@ struct ProgressRecord {
   double seconds = 0;           // of this epoch, training only
   double words_per_second = 0;  // global words of this epoch / seconds
   double flops = 0;             // of the model's products / seconds, over all ranks; 0: not known
-  double peak_flops = 0;        // what all GPUs of the run could do at most; 0: not known
+  double peak_flops = 0;        // of all GPUs of the run together; 0: not known
   double seconds_left = 0;      // to the end of the run at this pace; < 0: not known
 };
 
@@ -53,14 +53,14 @@ struct EpochRecord {
   Perplexity train, valid;
   double seconds = 0;  // training
   double valid_seconds = 0;
-  double words_per_second = 0;    // not finite: none of the epoch was trained by this process
+  double words_per_second = 0;    // not finite: this process trained no window of the epoch
   std::int64_t device_bytes = 0;  // in use on the GPU of rank 0; 0: it has none
 };
 
 struct TestRecord {
   Perplexity perplexity;
   const char* weights = "final";  // final | best, by the validation perplexity
-  int epoch = 0;                  // after which they were so, from 0; < 0: before the first
+  int epoch = 0;                  // after which they had these values, from 0; < 0: at the start
   double seconds = 0;
   double bound = 0;  // > 0: the perplexity that no model can beat on this source
 };
@@ -69,8 +69,8 @@ class Report {
  public:
   Report();  // silent
   // Opens log.txt and metrics.jsonl; a window record is written every `metrics_windows` windows, 0:
-  // never. Losses, norms and perplexities have `loss_digits` significant digits in the records: 9
-  // tell all floats apart, 17 all doubles.
+  // never. Losses, norms and perplexities have `loss_digits` significant digits in the records:
+  // with 9 all floats are distinct, with 17 all doubles.
   // `progress` is the key of that name: auto, bar, lines or off.
   Report(const RunDirectory& directory, int metrics_windows, int loss_digits,
          const std::string& progress = "auto");
@@ -78,12 +78,12 @@ class Report {
   Report(Report&&) noexcept;
   Report& operator=(Report&&) noexcept;
 
-  // A line for people as it is. The log gets what standard output gets, without the progress bar.
+  // A line for people, unchanged. The log gets the lines of standard output, but no progress bar.
   void line(const std::string& text);
   // "ptb_dist: warning: ..." on standard error and in the log.
   void warning(const std::string& text);
-  // "ptb_dist: error: ..." in the log alone: whoever ends the run prints it. Does not throw: what
-  // failed may be the log.
+  // "ptb_dist: error: ..." in the log alone: program.cpp prints it. Does not throw, because the log
+  // may be what failed.
   void error(const std::string& text) noexcept;
 
   // `windows` of the epoch are what the progress bar counts, where there is one.
@@ -93,8 +93,8 @@ class Report {
   void epoch_ends(const EpochRecord& record);
   void test(const TestRecord& record);
 
-  // What was said is on the disk: before a checkpoint is, whose run will not say it again. Of any
-  // thread.
+  // Returns when all that was reported is on the disk. Called before a checkpoint is stored: a run
+  // that resumes from it will not report this again. Any thread may call it.
   void sync() const;
 
  private:

@@ -1,6 +1,5 @@
-// The windows of a split in device memory, and the one of them that is computed. All are copied
-// there once: so a step copies none from the host, and a captured segment begins the next one by
-// itself.
+// All windows of a split in device memory, and the current one. They are copied there once, so a
+// step copies nothing from the host, and a captured segment loads the next window by itself.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +13,18 @@
 
 namespace ptb {
 
-// The distinct words of the global window: of a rank, for all its groups.
+// The distinct words of the global window; all groups of a rank share them.
 class BatchWords {
  public:
   BatchWords(Backend& backend, const Lanes& split);
 
-  const Tensor& ids() const { return ids_; }              // [R] i32, ascending; its address stays
-  const Tensor& device_count() const { return count_; }   // [1] i32, U; likewise
+  const Tensor& ids() const { return ids_; }              // [R] i32, ascending; a fixed address
+  const Tensor& device_count() const { return count_; }   // [1] i32, U; a fixed address
   std::int64_t max_count() const { return max_count_; }   // R, of any window
   std::int64_t count() const { return selected_count_; }  // U of the window that has begun
   std::span<const std::int32_t> of(int window) const { return of_windows_.of(window); }
 
-  // Enqueues that ids() and device_count() become those of StepState's window.
+  // Enqueues the copy of StepState's window into ids() and device_count().
   void load(Backend& backend) const;
 
  private:
@@ -36,11 +35,11 @@ class BatchWords {
   std::int64_t max_count_;
   std::int64_t selected_count_ = 0;
   Tensor table_;  // [windows,R+1] i32: ids and count of each window
-  Tensor row_;    // [R+1] i32, whose parts are ids_ and count_
+  Tensor row_;    // [R+1] i32; ids_ and count_ are views of it
   Tensor ids_, count_;
 };
 
-// A window as one group of lanes sees it. Arrays have room for the window with most steps.
+// A window as one group of lanes sees it. The arrays have room for the longest window.
 struct WindowTensors {
   Tensor inputs, targets;       // [T·B] i32
   Tensor positions, row_begin;  // [T·B], [R+1] i32, see WordPositions; training only
@@ -55,9 +54,9 @@ class Batch {
   const LaneSlice& lanes() const { return lanes_; }          // B = lanes().count
   int num_steps() const { return num_steps_; }               // T of the window that has begun
   const BatchWords& words() const { return *words_; }        // of that window; training only
-  const WindowTensors& tensors() const { return tensors_; }  // of that window; addresses stay
+  const WindowTensors& tensors() const { return tensors_; }  // of that window; fixed addresses
 
-  // Enqueues that tensors() become those of StepState's window, and so the words.
+  // Enqueues the copy of StepState's window into tensors() and, for training, into words().
   void load(Backend& backend) const;
 
  private:
@@ -70,7 +69,7 @@ class Batch {
   WindowTensors tensors_;
   std::vector<int> steps_;  // of each window
   Tensor table_;            // [windows,n] i32: the tensors of each window, one after the other
-  Tensor row_;              // [n] i32, whose parts `tensors_` are
+  Tensor row_;              // [n] i32; `tensors_` are views of it
 };
 
 // A split, window by window, for all groups of a rank.
@@ -83,11 +82,11 @@ class Windows {
   Windows(const Windows&) = delete;
   Windows& operator=(const Windows&) = delete;
 
-  // Begins a window, the only place that does: what is enqueued from here on reads it (StepState),
-  // and batches and words tell of it to the host. 0 <= step.window < windows of the split.
+  // Begins a window; nothing else does. Operations enqueued from here on read this window
+  // (StepState), and batches and words describe it. 0 <= step.window < windows of the split.
   void begin(const StepState& step);
 
-  // Both stay where they are.
+  // The references stay valid as long as this object.
   const Batch& batch(std::size_t group) const { return batches_[group]; }
   const BatchWords& words() const { return *words_; }  // training only
 

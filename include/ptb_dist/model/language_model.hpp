@@ -17,7 +17,7 @@
 
 namespace ptb {
 
-// The embedding's gradient of the loaded window.
+// The embedding's gradient for the loaded window.
 Rows embedding_rows(const BatchWords& words, const Gradients& gradients);
 
 // h of every layer, and c if the cell has it, for lanes that are computed together.
@@ -25,9 +25,9 @@ struct RecurrentState {
   RecurrentState() = default;
   RecurrentState(Backend& backend, const ModelShape& shape, int lanes);
   void reset(Backend& backend);
-  // Each a view; names, shapes and order are those of state_table().
+  // Views with the names, shapes and order of state_table().
   std::vector<Tensor> tensors() const;
-  // Of device memory, with reals of so many bytes.
+  // Device memory, if a real has `real_bytes`.
   static std::int64_t bytes(const ModelShape& shape, std::int64_t lanes, std::int64_t real_bytes);
 
   Tensor h, c;  // [L,B,H]; c may be empty
@@ -43,12 +43,13 @@ struct WorkspaceSize {
   std::uint64_t seed = 0;  // of dropout
 };
 
-// Activations of one window, and the gradients that flow back through them. Groups of as many lanes
-// may use one in turn, as long as each is through with its backward pass.
+// Activations of one window, and the gradients that flow back through them. Groups with the same
+// number of lanes may share a workspace, one after the other, each up to the end of its backward
+// pass.
 struct Workspace {
   Workspace() = default;
   Workspace(Backend& backend, const ModelShape& shape, const WorkspaceSize& size);
-  // Of device memory, with reals of so many bytes.
+  // Device memory, if a real has `real_bytes`.
   static std::int64_t bytes(const ModelShape& shape, const WorkspaceSize& size,
                             std::int64_t real_bytes);
 
@@ -63,8 +64,8 @@ struct Segment {
   std::string name;  // "softmax", "recurrence", "layer 1", "embedding"
   SegmentKey key;
   std::function<void()> enqueue;
-  // The part of the gradient that is final once this segment has run, so that its sum over the
-  // ranks may begin. Empty if none is.
+  // The part of the gradient that is final after this segment: its sum over the ranks may begin.
+  // Empty if no part is.
   std::optional<GradientPart> completes;
 };
 
@@ -80,19 +81,19 @@ class LanguageModel {
 
   // Cross-entropy of the window that has begun (Windows::begin), summed over the batch's positions,
   // into `loss` ([1] f64). Leaves in the workspace what the backward pass needs, and in `state` the
-  // window's last h and c. The gradient is that of cross-entropy / global lanes. It is captured
-  // once for each batch, so a batch always comes with the same state, workspace and loss.
+  // window's last h and c. The gradient is that of cross-entropy / global lanes. Captured once per
+  // batch, so a batch must always be given the same state, workspace and loss.
   void forward(const Batch& batch, RecurrentState& state, Workspace& workspace, const Tensor& loss);
 
-  // The backward pass of the window that `forward` has just run, in the order in which it is to
-  // run. A batch always comes with the same workspace and gradients.
+  // The backward pass of the window that `forward` has just run; the caller runs the segments in
+  // this order. A batch must always be given the same workspace and gradients.
   std::vector<Segment> backward_segments(const Batch& batch, Workspace& workspace,
                                          Gradients& gradients);
 
-  // Cross-entropy of the window that has begun, without dropout or gradient: of each range of its
-  // positions, into an element of `losses` ([ranges] f64). The state moves on over the whole
-  // window. It is captured once for each batch and number of steps, so these always come with the
-  // same state, workspace, ranges and losses.
+  // Cross-entropy of the window that has begun, without dropout or gradient: an element of `losses`
+  // ([ranges] f64) for each range of positions. The state moves on over the whole window. Captured
+  // once per batch and number of steps, so these must always be given the same state, workspace,
+  // ranges and losses.
   void evaluate(const Batch& batch, RecurrentState& state, Workspace& workspace,
                 std::span<const PositionRange> ranges, const Tensor& losses);
 

@@ -23,8 +23,8 @@ struct ModelShape {
   Cell cell;
 };
 
-// The cell that a configuration calls by this name. Error 70 if there is none: the table of keys
-// lets no other name in.
+// The cell of this name in a configuration. Error 70 if there is none, because the table of keys
+// allows no other name.
 CellKind cell_kind(std::string_view name);
 ModelShape shape_of(const Config& config);
 
@@ -82,9 +82,9 @@ class Parameters {
   Tensor tensor(std::size_t entry) const;
   // Everything behind the embedding, as one vector.
   Tensor dense() const;
-  // By roles, with the version of now.
+  // By role, with the current version.
   const Weights& weights() const { return weights_; }
-  // Says that the values have changed: copies of the weights are out of date.
+  // Called after each change of the values: raises the version, so copies are out of date.
   void touch();
 
   // Uniform in [-scale, scale] (biases of the recurrent layers 0), a pure function of the seed;
@@ -98,25 +98,25 @@ class Parameters {
   Weights weights_;
 };
 
-// What a segment of the backward pass completes: neighbouring entries of the table, or the first
-// `rows` rows of the embedding's gradient, where first and last are the embedding.
+// What a segment of the backward pass completes: neighbouring entries of the table, or, if first
+// and last are the embedding, the first `rows` rows of its gradient.
 struct GradientPart {
   std::size_t first = 0;
   std::size_t last = 0;
   std::int64_t rows = 0;
 };
 
-// Gradients of one replica for one window: rows of the words of the global window for the
-// embedding, one slab for the rest, in the order of the parameters.
+// Gradients of one replica for one window: for the embedding a row for each word of the global
+// window, for the rest one slab in the order of the parameters.
 class Gradients {
  public:
   // `max_rows`: capacity for distinct words of a window.
   Gradients(Backend& backend, const ModelShape& shape, std::int64_t max_rows);
-  // Of device memory, with reals of so many bytes.
+  // Device memory, if a real has `real_bytes`.
   static std::int64_t bytes(const ModelShape& shape, std::int64_t max_rows,
                             std::int64_t real_bytes);
 
-  const Tensor& rows() const { return rows_; }  // [max_rows,H]; the first U count
+  const Tensor& rows() const { return rows_; }  // [max_rows,H]; only the first U are valid
   const Tensor& dense() const { return dense_; }
   // Gradient of a dense parameter by its place in the table.
   Tensor tensor(std::size_t entry) const;

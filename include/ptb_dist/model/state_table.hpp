@@ -1,5 +1,5 @@
-// One table of what a run carries from window to window beside its parameters: it drives saving,
-// checking and going on, as the table of parameters does (model/parameters.hpp).
+// One table of the state that a run carries from window to window, beside its parameters. It drives
+// saving, checking and resuming, as the table of parameters does (model/parameters.hpp).
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,9 @@ struct StateInfo {
   Shape shape;       // [B,...]: the first axis is the lanes'
 };
 
-// For so many lanes; in the order of RecurrentState::tensors().
+// For this many lanes, in the order of RecurrentState::tensors().
 std::vector<StateInfo> state_table(const ModelShape& shape, std::int64_t lanes);
-// Of all its tensors.
+// Elements of all its tensors together.
 std::int64_t elements_of(const std::vector<StateInfo>& table);
 
 }  // namespace ptb

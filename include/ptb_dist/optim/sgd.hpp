@@ -19,10 +19,10 @@ class Sgd {
  public:
   Sgd(Backend& backend, double max_grad_norm);
 
-  // Clips the gradient (already summed over ranks) to max_grad_norm and steps the parameters, with
-  // the learning rate of the step state; raises their version. `loss` ([1] f64) and the norm must
-  // be finite, else nothing is updated, now or later, and failed() is 1. It is a segment: always
-  // given with the same parameters, gradient and loss.
+  // Clips the gradient (already summed over ranks) to max_grad_norm and updates the parameters with
+  // StepState's learning rate; raises their version. If `loss` ([1] f64) or the norm is not finite,
+  // neither this call nor a later one updates anything, and failed() is 1. It is a captured
+  // segment, so it must always be given the same parameters, gradient and loss.
   void step(Parameters& parameters, const GradientView& gradient, const Tensor& loss);
 
   const Tensor& norm() const { return norm_; }      // [1] f64, of the last step, before the clip

@@ -1,4 +1,4 @@
-// Whether a checkpoint is of the corpus and the model that a run has. All of root alone.
+// Whether a checkpoint fits the corpus and the model of a run. Only root calls these.
 #pragma once
 
 #include <string>
@@ -10,16 +10,18 @@
 
 namespace ptb {
 
-// Error 65 if these words, of the corpus that messages call `source`, are not the checkpoint's.
+// Error 65 if `words`, the corpus' vocabulary, is not the checkpoint's. Messages call the corpus
+// `source`.
 void check_vocabulary(const CheckpointFile& file, const std::vector<std::string>& words,
                       const std::string& source);
 
-// The same; and error 65 if the text is another one, unless it may be (--override data).
+// The same for the vocabulary; also error 65 if the text differs, unless it may (--override data).
 void check_corpus(const CheckpointFile& file, const CorpusIdentity& now, const std::string& source,
                   bool may_differ);
 
-// Whether parameters of the checkpoint are of use as --init-from: error 65 for other words, 2 for
-// another cell or forget_bias.
+// Whether a run can start from the checkpoint's parameters (--init-from). With another vocabulary
+// or forget_bias they would mean something else: error 65 for other words, 2 for another cell or
+// forget_bias.
 void check_model(const CheckpointFile& file, const Config& config, const Corpus& corpus);
 
 }  // namespace ptb

@@ -1,5 +1,5 @@
-// Saves the run while it goes on: rank 0 copies everything into the bytes of a file between two
-// windows, and a thread of its own brings them to the disk.
+// Saves a run while it trains. Between two windows rank 0 builds the bytes of a file in memory;
+// then a thread writes them to the disk.
 #pragma once
 
 #include <atomic>
@@ -33,27 +33,28 @@ struct SavePlace {
   CheckpointInfo info{};  // its progress is that of each save
 };
 
-// That of a run, whose folder of checkpoints is made; warns where its disk has little room. Error
+// The place of this run. Makes its folder of checkpoints; warns if the disk has little room. Error
 // 74.
 SavePlace save_place(const RunDirectory& directory, const RunIdentity& identity,
                      const Config& config, const Plan& plan, Report& report);
 
 class Checkpointer final : public Saver {
  public:
-  // `place`: of rank 0, null on the others; its folder is there (CheckpointFolder::prepare). All
+  // `place` is null on all ranks but rank 0; its folder exists (CheckpointFolder::prepare). All
   // other arguments outlive the checkpointer.
   Checkpointer(Session& session, Backend& backend, const Parameters& parameters, Report& report,
                Faults& faults, std::optional<SavePlace> place);
-  // Waits for a save under way, whose error is lost. Ends the job with 74 if the disk takes longer
+  // Waits for a save under way and ignores its error. Ends the job with 74 if the disk takes longer
   // than the session's deadline.
   ~Checkpointer() override;
   Checkpointer(const Checkpointer&) = delete;
   Checkpointer& operator=(const Checkpointer&) = delete;
 
-  // Tells of a save that is over. True on rank 0 when the time has come, or when the last save has
-  // failed, which the next one tells to all; false while a save is under way.
+  // Reports a save that has ended. True on rank 0 if a save is due, or if the last one failed: the
+  // next save() throws that error on all ranks. False while a save is under way.
   bool wants_save() override;
-  // Waits for the save before; error 74 if the disk does not take it within the session's deadline.
+  // Waits for the previous save; error 74 if the disk does not take it within the session's
+  // deadline.
   void save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best) override;
   void finish() override;
 
@@ -63,7 +64,7 @@ class Checkpointer final : public Saver {
 
  private:
   HostState gathered(std::span<const LaneGroup> groups);
-  // What the thread brings to the disk.
+  // What the thread writes to the disk.
   struct Save {
     UnsealedCheckpoint image;
     std::int64_t step = 0;
@@ -85,8 +86,8 @@ class Checkpointer final : public Saver {
   Stopwatch since_save_{};
   std::atomic<double> longest_save_;
   bool is_save_measured_ = false;       // of the thread that saves
-  std::future<std::string> under_way_;  // the line that tells of it
-  std::exception_ptr failure_;          // of a save that is over
+  std::future<std::string> under_way_;  // the log line of the save
+  std::exception_ptr failure_;          // of a save that has ended
 };
 
 }  // namespace ptb

@@ -1,5 +1,5 @@
-// Training, and what follows the last window: the parameters that were asked for, the test of the
-// best epoch, what the log says at the end.
+// Training and what follows the last window: saving the parameters, testing the best epoch, the
+// last lines of the log.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +24,9 @@ struct TrainingParts {
   Saver& saver;
 };
 
-// Trains to the end, or `max_windows`; saves the final parameters to `save_to`, unless it is empty
-// or the run was stopped; tells the test perplexity of best.h5 beside that of the final weights. An
-// error is in the log, too. Returns done or stopped. Collective.
+// Trains to the end, or up to `max_windows`. Saves the final parameters to `save_to`, unless it is
+// empty or the run was stopped. Reports the test perplexity of best.h5 beside that of the final
+// weights. The log gets an error, too. Returns done or stopped. Collective.
 ExitCode train_to_the_end(const TrainingParts& parts, Trainer& trainer,
                           std::optional<std::int64_t> max_windows, const std::string& save_to);
 

@@ -1,5 +1,5 @@
-// What a log begins with, and what --dry-run prints: everything that a reader needs in order to
-// know what the numbers below it mean.
+// The first lines of a log, which --dry-run prints, too: all that a reader needs to understand the
+// numbers below them.
 #pragma once
 
 #include <optional>
@@ -20,23 +20,23 @@ struct Header {
   std::vector<std::string> lines, warnings;
 };
 
-// Of machine, configuration, corpus and plan. Of rank 0 alone, which has the corpus' words.
+// Describes machine, configuration, corpus and plan. Only rank 0 can: it alone has the words.
 Header header_of(const ResolvedConfig& config, const Corpus& corpus, const Plan& plan,
                  const Machine& machine);
 
-// What --dry-run prints of a run that would go on from `restart`.
+// What --dry-run prints about a run that would resume from `restart`.
 std::vector<std::string> dry_run_lines(const Header& header, const std::optional<Restart>& restart);
 
-// What a run says before its first window: the header, its folder, and from where it goes on.
+// What a run reports before its first window: the header, its folder, and where it resumes.
 void say_header(Report& report, const Header& header, const RunFolder& folder,
                 const std::optional<Restart>& restart, const CommandLine& line);
 
-// Program and machine, every key of the configuration with what a flag or the user's own file set,
-// the corpus, the plan. `machine` describes backend and communicator in one line.
+// Program and machine, every key of the configuration with its origin (a flag, the user's own
+// file), the corpus, the plan. `machine` describes backend and communicator in one line.
 std::vector<std::string> header_lines(const ResolvedConfig& config, const Corpus& corpus,
                                       const Plan& plan, const std::string& machine);
 
-// What the user should be warned of about the text: lines that end twice. Of rank 0's corpus.
+// Warnings about the text: lines that end twice. `corpus` is rank 0's.
 std::vector<std::string> corpus_warnings(const Corpus& corpus);
 
 }  // namespace ptb

@@ -1,4 +1,4 @@
-// What a run is a run of, and what must be equal for it to be repeated bit for bit.
+// The identity of a run: its text, and what must be equal to repeat the run bit for bit.
 #pragma once
 
 #include <string>
@@ -11,7 +11,8 @@
 
 namespace ptb {
 
-// Of this job: with lane groups, on any number of ranks that has a subtree of them each.
+// What this job adds to its exact class. With lane groups the class is the same on any number of
+// ranks for which each rank has a subtree of the groups.
 struct JobClass {
   std::string backend;       // Backend::identity()
   std::string communicator;  // its name
@@ -21,10 +22,10 @@ struct JobClass {
 // Collective; on root.
 ExactClass exact_class_of(Session& session, const JobClass& job);
 
-// What a checkpoint is compared with. Of root alone but for `real`.
+// What a checkpoint is compared with. Only root has it; `real` is on every rank.
 struct RunIdentity {
   CorpusIdentity corpus{};
-  std::string corpus_source{};  // what messages call it
+  std::string corpus_source{};  // its name in messages
   ExactClass exact_class{};
   ElementType real = ElementType::f32;
 };

@@ -13,8 +13,7 @@
 
 namespace ptb {
 
-// What the program makes its backend and its sums with. The tests run all of it on parts of their
-// own.
+// How the program makes its backend and its communicator. Tests pass their own.
 struct Factories {
   std::function<std::unique_ptr<Backend>(const BackendOptions&)> backend = make_backend;
   std::function<std::unique_ptr<Communicator>(const std::string&, Session&, Backend&, SumOrder)>
@@ -26,13 +25,13 @@ struct Machine {
   std::unique_ptr<Communicator> communicator;
   int threads = 1;
 
-  // Of root alone: the host of each rank; for the log, which rank has what of the machine, and what
-  // is odd about it.
+  // On root alone: the host of each rank; for the log, what each rank has of the machine, and
+  // warnings about that.
   std::vector<std::string> hosts{}, lines{}, warnings{};
   double peak_flops = 0;   // of all GPUs together, in the backend's precision; 0: not known
   int ranks_on_a_gpu = 1;  // at most
 };
-// Collective. Error 69 where something is missing, on one rank or on all; AgreedError 2 where ranks
+// Collective. Error 69 if something is missing, on one rank or on all; AgreedError 2 if ranks
 // differ.
 Machine make_machine(Session& session, const Config& config, const Factories& factories);
 

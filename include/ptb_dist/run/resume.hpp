@@ -1,4 +1,4 @@
-// From where a run goes on: rank 0 finds the checkpoint and judges it, the others are told.
+// The checkpoint that a run resumes from: rank 0 finds and checks it and tells the other ranks.
 #pragma once
 
 #include <optional>
@@ -19,25 +19,25 @@ struct Restart {
   int global_lanes = 0;        // the checkpoint's, which the run keeps
   bool is_other_text = false;  // as --override data allows
 
-  // Of root alone.
+  // On root alone.
   std::optional<CheckpointFile> file{};
-  std::vector<std::string> remarks{};   // for the log: what is gone on from, and how exactly
-  std::vector<std::string> warnings{};  // what was passed over, and why
+  std::vector<std::string> remarks{};   // for the log: the checkpoint, and how exact the result is
+  std::vector<std::string> warnings{};  // the checkpoints that were passed over, and why
 };
 
-// Error 74, or 65 for what is no regular file, if --resume FILE cannot be opened; said before the
-// minutes that a text may take. Collective.
+// Error 74 if --resume FILE cannot be opened, 65 if it is no regular file. Called before the text
+// is read, which may take minutes. Collective.
 void check_resume_is_there(Session& session, const CommandLine& line);
 
-// As --resume says: the given checkpoint, or the newest good one of the run directory. Nothing if
-// there is none: a fresh start. AgreedError 65 if all that are there are bad
-// or cannot be read (each is named with its reason), or of another corpus; 2 if mathematical keys
-// differ that --override does not name; 74 if the given file cannot be read. Collective.
+// The checkpoint that --resume names, or the newest good one of the run directory. Nothing if there
+// is no checkpoint: a fresh start. AgreedError 65 if every checkpoint is bad, cannot be read (the
+// message names each with its reason) or belongs to another corpus; 2 if mathematical keys differ
+// that --override does not name; 74 if the given file cannot be read. Collective.
 std::optional<Restart> find_restart(Session& session, const CommandLine& line,
                                     const RunIdentity& run);
 
-// AgreedError 2 if the place lies beyond the run's epochs, 65 if its numbers contradict each other
-// or the windows of an epoch; if the text is another one on request, they may.
+// AgreedError 2 if `progress` lies beyond the run's epochs; 65 if its window lies beyond an epoch,
+// or if its step contradicts epoch and window. With another text on request the step may.
 void check_place(const Progress& progress, const Plan& plan, bool is_other_text);
 
 }  // namespace ptb

@@ -1,5 +1,5 @@
-// The run directory in the life of a run: found and locked, cleared of what the run writes again,
-// kept complete. All of rank 0 alone.
+// The run directory of a run: locks it, removes what the run will write again, and keeps it
+// complete. Only rank 0 uses it.
 #pragma once
 
 #include <filesystem>
@@ -17,13 +17,13 @@ namespace ptb {
 
 class RunFolder {
  public:
-  // Locks the folder that a run is to go on in, so that its checkpoints can be read. Any other is
+  // If the run resumes, locks its folder, so that its checkpoints can be read. Any other folder is
   // not touched yet. Errors of RunDirectory.
   explicit RunFolder(const CommandLine& line);
 
-  // Makes the folder, clears the way for a run that goes on from `from` (null: a fresh start),
-  // keeps the configuration and opens log and metrics. From here on something of this run is on the
-  // disk, so all else has to be well. Error 74; 2 if the folder holds a run that was not asked for.
+  // Makes the folder, prepares it for a run that resumes from `from` (null: a fresh start), keeps
+  // the configuration and opens log and metrics. From here on this run leaves files, so all other
+  // checks come before. Error 74; 2 if the folder holds a run and no flag says what to do with it.
   Report open(const CheckpointFile* from, ElementType real);
 
   // After open().
@@ -43,13 +43,13 @@ class RunFolder {
   std::vector<std::string> remarks_;
 };
 
-// Makes a folder of checkpoints and its metrics those of a run that goes on from `from`: newer
-// checkpoints are set aside, `from` and the best of its epochs are in it, and records that come
-// again are cut. Null: a fresh start. Returns what it did, for the log. A kill at any moment leaves
-// a folder that the run can go on from. Error 74.
+// Prepares checkpoints and metrics for a run that resumes from `from` (null: a fresh start): sets
+// newer checkpoints aside, puts `from` and the best of its epochs into the folder, and cuts records
+// that the run will write again. Returns what it did, for the log. After a kill at any moment the
+// run can still resume from the folder. Error 74.
 std::vector<std::string> clear_the_way(const RunDirectory& directory, const CheckpointFile* from);
 
-// best.h5, if it is there, good, and could be of a run that stands at `progress`.
+// best.h5, if it exists, is good, and can belong to a run that has come to `progress`.
 std::optional<CheckpointFile> best_of(const CheckpointFolder& folder, const Progress& progress);
 
 }  // namespace ptb

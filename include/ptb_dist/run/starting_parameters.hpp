@@ -1,5 +1,5 @@
-// The parameters that a run begins with, or a test is made with, on every rank. Collective; errors
-// are everyone's (AgreedError).
+// The parameters with which a run or a test begins, on every rank. Collective; every rank throws
+// the same error (AgreedError).
 #pragma once
 
 #include <optional>
@@ -17,7 +17,7 @@ namespace ptb {
 void set_initial_parameters(Session& session, const Config& config, const Corpus& corpus,
                             Backend& backend, Parameters& parameters);
 
-// Those of root's file; the other ranks have none.
+// The parameters of root's file, sent to all ranks; the other ranks pass no file.
 void set_parameters(Session& session, const std::optional<CheckpointFile>& file, Backend& backend,
                     Parameters& parameters);
 

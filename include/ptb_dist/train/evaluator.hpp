@@ -1,4 +1,4 @@
-// Perplexity of a split, the work shared by the ranks.
+// Perplexity of a split; the ranks share the work.
 //
 // Validation: `eval_lanes` lanes in windows of num_steps, lanes dealt to the ranks. Test: one
 // continuous lane to the last token. There every rank runs the recurrence, which is short and
@@ -47,7 +47,7 @@ class Evaluator {
 
   Evaluator(const EvaluatorParts& parts, const Lanes& lanes, Sharing sharing, const char* split);
 
-  // Starts from a zero state; the same number on every rank. Nothing if a signal asked any rank to
+  // Starts from a zero state; returns the same on every rank. Nothing if a signal asked any rank to
   // stop.
   std::optional<Perplexity> run();
 
@@ -63,7 +63,7 @@ class Evaluator {
   Sharing sharing_;
   LaneSlice mine_;     // the groups of this rank, of all
   LaneGroups groups_;  // with Sharing::positions one, of all lanes
-  WindowSums sums_;    // a loss of each group, of which the first takes the sum
+  WindowSums sums_;    // a loss for each group; the first becomes their sum
 };
 
 }  // namespace ptb

@@ -1,14 +1,15 @@
-// Lanes that are computed together, and the tree along which what groups have is added.
+// Groups of lanes that are computed together, and the tree along which their results are added.
 //
-// The global lanes are dealt into groups, the groups to ranks in whole. A group is computed with
-// the same shapes wherever it runs. Sums over groups follow one binary tree: of n neighbouring
-// groups the first half (the larger, if n is odd) is summed, then the rest, then the two sums are
-// added. Ranks that are a power of two and divide the number of groups have a subtree each, and the
-// sum over ranks follows the rest of the tree (SumOrder::tree): the same bits on any such number.
+// The global lanes are dealt into groups, and whole groups to ranks. A group is computed with the
+// same shapes wherever it runs. Sums over groups follow one binary tree: of n neighbouring groups
+// the first half (the larger, if n is odd) is summed, then the rest, then the two sums are added.
+// If the number of ranks is a power of two and divides the number of groups, each rank has a
+// subtree, and the sum over ranks follows the rest of the tree (SumOrder::tree). So the bits are
+// the same on any such number of ranks.
 //
-// A rank computes its groups in turn and needs a slab of memory for each level of its subtree, not
-// for each group: a group's result goes to the slab of its turn, and is then added to the slabs
-// before it, as often as a subtree ends with it. Of 8 groups:
+// A rank computes one group after the other. It needs a slab of memory for each level of its
+// subtree, not for each group: the result of a group goes to a slab, and slabs are then added, once
+// for each subtree that ends with this group. Of 8 groups:
 //
 //   group                 0   1   2   3   4   5   6   7
 //   slab                  0   1   1   2   1   2   2   3
@@ -24,7 +25,7 @@
 
 namespace ptb {
 
-// One group of a rank, in the order in which they are computed.
+// What happens to the result of one group; a rank has one for each group, in their order.
 struct Turn {
   int slab = 0;
   int additions = 0;
@@ -34,36 +35,36 @@ std::vector<Turn> tree_turns(int count);
 // Slabs that the turns use.
 int slab_count(const std::vector<Turn>& turns);
 
-// The same additions for elements 0 .. count - 1 of an array that is all there: calls
-// add(to, from) for each, the last of which leaves the sum in element 0.
+// The same additions if the results of all groups are in an array of `count` elements: calls
+// add(to, from) for each; the last leaves the sum in element 0.
 void for_each_addition(int count, const std::function<void(int to, int from)>& add);
 
-// Whether each of so many ranks has a subtree, so that sums have the same bits as on one rank.
+// Whether each of `ranks` ranks has a subtree, so that sums have the same bits as on one rank.
 bool is_subtree_each(int groups, int ranks);
 
-// The groups of a rank, as lanes: `lanes` are dealt to the groups, groups to ranks in whole.
+// The lanes of each group of a rank: `lanes` are dealt to the groups, whole groups to the ranks.
 std::vector<LaneSlice> groups_of_rank(int lanes, int groups, int rank, int ranks);
 
-// A group and what is its own.
+// A group and its data.
 struct LaneGroup {
   LaneSlice lanes;
   const Batch* batch = nullptr;
   RecurrentState state{};
-  Workspace* workspace = nullptr;  // shared by the groups of a rank that have as many lanes
+  Workspace* workspace = nullptr;  // shared by the rank's groups with the same number of lanes
 };
 
 // The groups of a rank on their way through a split.
 class LaneGroups {
  public:
-  // `slices`: the lanes of each group, in the order in which they are computed. `size` is that of
-  // each workspace but for its lanes, which are the group's; softmax_rows 0 means all positions.
-  // backend and split outlive it.
+  // `slices`: the lanes of each group, in the order in which they are computed. `size` is the size
+  // of each workspace, except for `lanes`, which is the group's; softmax_rows 0 means all
+  // positions. backend and split outlive this object.
   LaneGroups(Backend& backend, const ModelShape& shape, const Lanes& split,
              std::span<const LaneSlice> slices, const WorkspaceSize& size);
 
   // See Windows::begin.
   void begin_window(const StepState& step) { windows_.begin(step); }
-  // Zero, as an epoch begins.
+  // Sets the state to zero, for the beginning of an epoch.
   void reset_state();
 
   std::span<LaneGroup> groups() { return groups_; }

@@ -1,5 +1,5 @@
-// How fast the windows of an epoch pass, as far as this process has run them. Time in which nothing
-// is trained, such as a save, does not count.
+// The speed of training, over those windows of an epoch that this process has run. Time in which
+// nothing is trained, such as a save, does not count.
 #pragma once
 
 #include "ptb_dist/base/stopwatch.hpp"
@@ -8,7 +8,7 @@ namespace ptb {
 
 class Pace {
  public:
-  // Of an epoch, or what a resumed run does of it.
+  // An epoch begins, or a resumed run enters one.
   void begin_epoch() { *this = {}; }
   // The result of one more window has come; the seconds that it took.
   double window_done() {
@@ -18,7 +18,7 @@ class Pace {
     ++windows_;
     return seconds;
   }
-  // What has just passed was not training.
+  // The time since the last call was no training.
   void skip() { since_last_ = {}; }
 
   double seconds() const { return seconds_; }

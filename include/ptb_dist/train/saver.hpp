@@ -1,4 +1,4 @@
-// What the training loop asks of whoever keeps its checkpoints (run/checkpointer.hpp).
+// How the training loop saves checkpoints; run/checkpointer.hpp implements it.
 #pragma once
 
 #include <span>
@@ -15,9 +15,9 @@ class Saver {
   // Whether this rank wants a checkpoint now. Called once a window; never waits.
   virtual bool wants_save() = 0;
   // Saves the run as it is between two windows, with the state of this rank's groups. The file is
-  // also best.h5 if `is_best`. Throws what an earlier save has thrown. Collective.
+  // also best.h5 if `is_best`. Throws the error of an earlier save. Collective.
   virtual void save(const Progress& progress, std::span<const LaneGroup> groups, bool is_best) = 0;
-  // Waits until what was saved last is on the disk. Collective.
+  // Waits until the last save is on the disk. Collective.
   virtual void finish() = 0;
 };
 

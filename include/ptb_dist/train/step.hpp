@@ -14,7 +14,7 @@
 
 namespace ptb {
 
-// What a step works with. What it refers to outlives the step.
+// What a step works with. The objects that it refers to outlive the step.
 struct StepParts {
   Backend& backend;
   Communicator& communicator;
@@ -26,11 +26,11 @@ struct StepParts {
   double max_grad_norm = 0;
 };
 
-// Which window, and what this rank has to say beside its gradient.
+// The window, and what this rank contributes beside its gradient.
 struct StepInputs {
   StepState window{};
   Requests requests{};
-  bool spoils_loss = false;  // a drill: this rank's loss becomes NaN
+  bool spoils_loss = false;  // an injected fault: this rank's loss becomes NaN
 };
 
 // Of one window, the same on every rank.
@@ -57,8 +57,8 @@ class Step {
   LaneGroups& lane_groups() { return groups_; }
   LanguageModel& model() { return model_; }
 
-  // The pieces of run() for the first group, without sums over groups or ranks: for tools that
-  // measure each. They are of the window that has begun; the step outlives them.
+  // The pieces of run() for the first group, without sums over groups or ranks, so that a tool can
+  // measure each. They compute the window that has begun; the step outlives them.
   struct Phase {
     std::string name;
     std::function<void()> enqueue;
@@ -66,7 +66,7 @@ class Step {
   std::vector<Phase> phases();
 
  private:
-  // What a group has of a window: one level of the tree of groups (lane_groups.hpp).
+  // Gradients and sums of a window: one level of the tree of groups (lane_groups.hpp).
   struct Slab {
     Gradients gradients;
     WindowSums sums;

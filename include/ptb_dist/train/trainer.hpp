@@ -1,4 +1,5 @@
-// The training loop: epochs of windows, whose results are read late, and what is done between them.
+// The training loop: epochs of windows, whose results the host reads late, and what is done between
+// them.
 #pragma once
 
 #include <atomic>
@@ -34,8 +35,8 @@ struct TrainerParts {
 
 class Trainer {
  public:
-  // Begins at `from`, a checkpoint's place whose parameters and state the replica has, or the
-  // beginning of a run.
+  // Begins at `from`: the progress of a checkpoint whose parameters and state are in the replica,
+  // or the beginning of a run.
   explicit Trainer(const TrainerParts& parts, const Progress& from = {});
 
   enum class End {
@@ -43,13 +44,14 @@ class Trainer {
     at_max_windows,  // after so many windows of the run, without validation or test
     stopped,         // a signal came to some rank
   };
-  // Trains on, with a checkpoint at the end of every epoch, when one is due, and at the end, unless
-  // keep_checkpoints is 0.
-  // AgreedError 76 when the loss or the gradient norm is not finite (the weights are those before
-  // that window), or the validation perplexity.
+  // Trains. Saves a checkpoint when one is due, at the end of each epoch and at the end of the run,
+  // unless keep_checkpoints is 0.
+  // AgreedError 76 if a loss or gradient norm is not finite (the weights are those before that
+  // window), or if a validation perplexity is not.
   End run(std::optional<std::int64_t> max_windows);
 
-  // Tests the parameters that the replica has: `weights` (final | best) of this epoch, from 0.
+  // Tests the parameters that are in the replica. `weights` (final | best) and `epoch`, from 0, are
+  // for the report.
   End test(const char* weights, int epoch);
   const Progress& progress() const { return progress_; }
 
@@ -85,7 +87,7 @@ class Trainer {
   Faults& faults_;
 
   double perplexity_bound_, peak_flops_;
-  bool saves_;  // or no checkpoint is written at all
+  bool saves_;  // false: no checkpoint is written at all
   std::int64_t checkpoint_windows_;
   Schedule schedule_;
 

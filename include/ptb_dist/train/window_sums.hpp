@@ -7,7 +7,7 @@
 
 namespace ptb {
 
-// What some rank asks the run for; every rank is told the same, after the same window.
+// What a rank requests of the run. Every rank learns of it after the same window.
 struct Requests {
   bool stop = false;  // a signal came
   bool save = false;  // rank 0 wants a checkpoint
