@@ -68,7 +68,7 @@ configure_and_build() {
   shift 2
   if [[ -f $folder/CMakeCache.txt ]]; then generator=(); fi
   cmake -S "$project" -B "$folder" "${generator[@]}" "$@" ||
-    fail 69 "configuring $folder: CMake stopped, see above; remove that folder to begin anew"
+    fail 69 "configuring $folder: CMake stopped, see above; remove that folder to start again"
   cmake --build "$folder" --target "$target" ||
     fail 70 "building $target in $folder: the compiler stopped, see above"
 }

@@ -23,7 +23,7 @@ constexpr const char* kFooter =
 constexpr int kHelpColumn = 32;
 const std::vector<std::string> kCommands = {"train", "eval", "checkpoint", "config"};
 
-// Breaks the text at spaces; CLI11 indents what follows a line break.
+// Breaks the text at spaces; CLI11 indents the lines after the first.
 std::string wrapped(const std::string& text, std::size_t width) {
   std::string out;
   std::size_t begin = 0;
@@ -52,7 +52,7 @@ std::string value_name(const Key& key) {
 void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
   app.name("ptb_dist");
   app.footer(kFooter);
-  app.allow_extras();  // collected, so that all unknown flags are named at once
+  app.allow_extras();  // so that one message can name all unknown flags
   app.require_subcommand(0, 1);
   app.get_formatter()->column_width(kHelpColumn);
   app.get_formatter()->label("SUBCOMMAND", "COMMAND");
@@ -63,7 +63,7 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
     added->set_help_flag();
     return added;
   };
-  command("train", "train and report perplexity (this is also what no command means)");
+  command("train", "train and report perplexity (the default command)");
   command("eval", "perplexity of a checkpoint: eval --checkpoint FILE");
   command("checkpoint", "look into checkpoints: checkpoint inspect|verify|diff FILE...")
       ->add_option("arguments", flags.files, "inspect, verify or diff, and files");
@@ -80,16 +80,17 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
       "stop after this window of the run, without validation or test\ndefault: the whole run")
       ->type_name("N");
   app.add_flag("--dry-run", flags.dry_run,
-               "say what would run (lanes, windows, parameters, bytes), and stop");
+               "print what would run (lanes, windows, parameters, bytes), and stop");
   const auto add_to = [&add](const char* group, const char* flag, std::vector<std::string>& texts,
                              const char* value, const char* help) {
     add(flag, texts, wrapped(help, 100 - kHelpColumn))->type_name(value)->group(group);
   };
   constexpr const char* kRestart = "Stop and restart";
   add_to(kRestart, "--resume", flags.resume, "auto|FILE",
-         "go on from the newest good checkpoint of --run-dir (auto; a fresh start if there is "
+         "resume from the newest good checkpoint of --run-dir (auto; a fresh start if there is "
          "none), or from the given one");
-  app.add_flag("--fresh", flags.fresh, "begin anew in --run-dir; what it holds is moved aside")
+  app.add_flag("--fresh", flags.fresh,
+               "start again in --run-dir; the run that it holds is moved aside")
       ->group(kRestart);
   add_to(kRestart, "--stop-after", flags.stop_after, "TIME",
          "the launch ends within this time (90s, 55m, 1.5h) with a checkpoint and exit status 75: "
@@ -98,8 +99,9 @@ void declare(CLI::App& app, Flags& flags, const std::string& version_text) {
          "with --resume: this key may differ from the checkpoint's (also \"data\"); several with "
          "commas, or repeated");
   add_to(kRestart, "--inject", flags.inject, "FAULT",
-         "a drill: kind@rank:window[:phase], kill, hang, slow or nan on a rank before a window of "
-         "the run, or in a phase (train, validation, test, save): kill@1:50; may be repeated");
+         "inject a fault, kind@rank:window[:phase]: kill, hang, slow or nan on a rank, before a "
+         "window of the run or in a phase (train, validation, test, save); for example kill@1:50; "
+         "may be repeated");
   constexpr const char* kEval = "Of the command eval";
   add_to(kEval, "--checkpoint", flags.checkpoint, "FILE", "the checkpoint");
   add_to(kEval, "--split", flags.split, "NAME", "valid or test; default test");
@@ -123,7 +125,7 @@ std::vector<std::string> flag_names() {
   return names;
 }
 
-// What CLI11 did not recognise. A word behind an unknown flag is taken for its value.
+// The arguments that CLI11 did not recognise. A word after an unknown flag counts as its value.
 std::vector<Complaint> unknown_arguments(const std::vector<std::string>& remaining) {
   std::vector<Complaint> complaints;
   bool is_value = false;
@@ -153,13 +155,13 @@ CommandLine parse_command_line(const std::vector<std::string>& arguments,
   CLI::App app(kAbout);
   Flags flags;
   declare(app, flags, version_text);
-  const std::string help = app.help();  // afterwards it would be the chosen command's
+  const std::string help = app.help();  // after parsing it would be the chosen command's
   std::vector<Complaint> complaints;
   std::vector<std::string> reversed;  // CLI11 takes them from the back
   for (auto argument = arguments.rbegin(); argument != arguments.rend(); ++argument) {
     // CLI11 would take the next argument for the value.
     if (argument->starts_with("--") && argument->ends_with('=')) {
-      complaints.push_back({.what = escaped(*argument), .why = "has no value behind the ="});
+      complaints.push_back({.what = escaped(*argument), .why = "has no value after the ="});
     } else {
       reversed.push_back(*argument);
     }

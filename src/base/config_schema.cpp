@@ -49,7 +49,7 @@ const std::vector<Key> kSchema = {
      .meaning = "the learning rate's factor for each later epoch", .low = 0, .high = 1,
      .low_is_open = true, .is_mathematical = true},
     {.name = "max_epoch", .group = "Schedule", .member = &Config::max_epoch, .unit = "epochs",
-     .meaning = "how long the learning rate stays full", .low = 0, .high = kMaxEpochs,
+     .meaning = "how many epochs have the full learning rate", .low = 0, .high = kMaxEpochs,
      .is_mathematical = true},
     {.name = "max_max_epoch", .group = "Schedule", .member = &Config::max_max_epoch,
      .unit = "epochs", .meaning = "length of the run", .low = 0, .high = kMaxEpochs,
@@ -62,8 +62,8 @@ const std::vector<Key> kSchema = {
                 "each rank (weak)",
      .low = 1, .high = kMaxLanes, .is_mathematical = true, .is_shape = true},
     {.name = "lane_groups", .group = "Schedule", .member = &Config::lane_groups, .unit = "groups",
-     .meaning = "the batch is computed in so many parts, whose sum has the same bits on every "
-                "number of ranks that is a power of two and divides it; 0: one part for each rank",
+     .meaning = "parts in which the batch is computed; the sum has the same bits on every number "
+                "of ranks that is a power of two and divides it; 0: one part for each rank",
      .low = 0, .high = kMaxLanes, .is_mathematical = true},
     {.name = "seed", .group = "Schedule", .member = &Config::seed, .unit = "",
      .meaning = "of the random initial weights and of dropout", .low = 0, .high = kAnyWhole,
@@ -73,7 +73,7 @@ const std::vector<Key> kSchema = {
      .meaning = "folder with ptb.{train,valid,test}.txt, or \"synthetic\" for the built-in corpus; "
                 "empty: $PTB_DATA, then data/ptb"},
     {.name = "eval_lanes", .group = "Data", .member = &Config::eval_lanes, .unit = "lanes",
-     .meaning = "lanes through the validation text, whatever the batch", .low = 1,
+     .meaning = "lanes through the validation text, for any batch size", .low = 1,
      .high = kMaxLanes, .is_mathematical = true},
     {.name = "synthetic_tokens", .group = "Data", .member = &Config::synthetic_tokens,
      .unit = "tokens", .meaning = "size of the built-in corpus's training split", .low = 100,
@@ -87,14 +87,14 @@ const std::vector<Key> kSchema = {
      .meaning = "strong: batch_size lanes are dealt to the ranks; weak: each rank has batch_size",
      .choices = {"strong", "weak"}},
     {.name = "backend", .group = "Execution", .member = &Config::backend, .unit = "",
-     .meaning = "where the model runs; auto: the fastest that is there",
+     .meaning = "where the model runs; auto: the fastest that is available",
      .choices = {"auto", "cpu", "cuda"}},
     {.name = "precision", .group = "Execution", .member = &Config::precision, .unit = "",
      .meaning = "of matrix products; auto: tf32 on a GPU, fp32 on a CPU; bf16 on a CPU needs AMX "
                 "or AVX512_BF16",
      .choices = {"auto", "fp32", "tf32", "bf16"}},
     {.name = "comm", .group = "Execution", .member = &Config::comm, .unit = "",
-     .meaning = "how ranks add up gradients; auto: the fastest that is there",
+     .meaning = "how ranks add up gradients; auto: the fastest that is available",
      .choices = {"auto", "mpi", "nccl", "single"}},
     {.name = "threads", .group = "Execution", .member = &Config::threads, .unit = "threads",
      .meaning = "in each rank; 0: an equal share of the host's cores", .low = 0, .high = 4096},
@@ -109,25 +109,25 @@ const std::vector<Key> kSchema = {
      .unit = "windows", .meaning = "from one record in metrics.jsonl to the next", .low = 1,
      .high = kMaxTokens},
     {.name = "progress", .group = "Output", .member = &Config::progress, .unit = "",
-     .meaning = "what standard output shows of an epoch under way: a bar below the lines (auto: if "
-                "a person sits there, under a local mpirun, too), lines, or nothing (off)",
+     .meaning = "what standard output shows during an epoch: a bar below the lines (auto: at a "
+                "terminal, under a local mpirun, too), lines, or nothing (off)",
      .choices = {"auto", "bar", "lines", "off"}},
     {.name = "save_parameters", .group = "Output", .member = &Config::save_parameters, .unit = "",
      .meaning = "HDF5 file for the parameters at the end; empty: none"},
     {.name = "checkpoint_minutes", .group = "Output", .member = &Config::checkpoint_minutes,
      .unit = "minutes", .meaning = "from one checkpoint to the next, besides that of every epoch; "
-                                   "0: not by the clock", .low = 0, .high = 1e6},
+                                   "0: only that of every epoch", .low = 0, .high = 1e6},
     {.name = "checkpoint_windows", .group = "Output", .member = &Config::checkpoint_windows,
      .unit = "windows", .meaning = "from one checkpoint to the next, besides that of every epoch; "
-                                   "0: not by their number", .low = 0, .high = kMaxTokens},
+                                   "0: only that of every epoch", .low = 0, .high = kMaxTokens},
     {.name = "keep_checkpoints", .group = "Output", .member = &Config::keep_checkpoints,
      .unit = "files", .meaning = "how many of the newest checkpoints stay, besides the best; 0: "
-                                 "none is written, and the run cannot go on", .low = 0,
+                                 "none is written, and the run cannot be resumed", .low = 0,
      .high = kMaxTokens},
 };
 // clang-format on
 
-// TOML tells decimal numbers from integers by their look, and "{}" writes 1.0 as "1".
+// In TOML a decimal number has a point or an exponent, but "{}" writes 1.0 as "1".
 std::string as_toml(double value) {
   std::string text = fmt::format("{}", value);
   if (text.find_first_of(".e") == std::string::npos) text += ".0";
@@ -147,7 +147,7 @@ std::string as_toml(const std::string& value) {
       text += c;
     } else if (byte < 0x20 || byte == 0x7f) {
       text += fmt::format("\\u{:04x}", byte);
-    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // U+0080 to U+009F: terminals obey
+    } else if (byte == 0xc2 && next >= 0x80 && next < 0xa0) {  // U+0080 to U+009F: for terminals
       text += fmt::format("\\u{:04x}", next);
       ++i;
     } else {

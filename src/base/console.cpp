@@ -23,11 +23,11 @@ namespace ptb::console {
 namespace {
 
 constexpr std::size_t kMostWaiting = std::size_t{1} << 20;
-// Where the descriptor may block, of a size that a pipe or terminal with any room at all takes.
+// The size of a write to a descriptor that may block: any pipe or terminal with room takes this.
 constexpr std::size_t kPiece = 512;
 
-// One of the two descriptors. To make it non-blocking would make the same terminal or pipe
-// non-blocking for the shell and all other programs; so terminals and pipes are opened once more.
+// One of the two descriptors. Making it non-blocking would also make the terminal or pipe
+// non-blocking for the shell and other programs; so terminals and pipes are opened a second time.
 class Outlet {
  public:
   explicit Outlet(int descriptor) : descriptor_(descriptor) {}
@@ -48,7 +48,7 @@ class Outlet {
   }
   bool has_result() const { return has_result_ && !is_idle(); }
 
-  // Writes what is taken at once. Returns the errno value of a failure, after which nothing waits.
+  // Writes as much as is taken at once. Returns the errno value of a failure; then nothing waits.
   int offer() {
     if (is_idle()) return 0;
     open();
@@ -66,7 +66,8 @@ class Outlet {
       waiting_.erase(0, static_cast<std::size_t>(taken));
       if (is_idle() && left_out_ > 0) {
         waiting_ = fmt::format(
-            "ptb_dist: warning: {} lines are missing here, since nobody read; log.txt has them\n",
+            "ptb_dist: warning: {} lines are missing here, because nobody read them; log.txt has "
+            "them\n",
             std::exchange(left_out_, 0));
       }
     }
@@ -74,7 +75,7 @@ class Outlet {
     return 0;
   }
 
-  // Until there may be room, or `patience` is over.
+  // Waits until there may be room, or until `patience` is over.
   void wait_for_room(int milliseconds) const {
     pollfd wanted{.fd = descriptor_, .events = POLLOUT, .revents = 0};
     ::poll(&wanted, 1, milliseconds);
@@ -83,7 +84,7 @@ class Outlet {
  private:
   enum class Kind { plain, socket, reopened, may_block };
 
-  // The descriptor may have become another file's since the last time.
+  // The descriptor may refer to another file than at the last call.
   void open() {
     struct stat now = {};
     if (::fstat(descriptor_, &now) != 0) return;
@@ -133,9 +134,9 @@ class Outlet {
   std::size_t left_out_ = 0;
 };
 
-// Never destroyed: somebody may speak to the last.
+// Never destroyed: text may come until the end of the process.
 struct Console {
-  std::mutex mutex{};  // never held for long, since nobody waits
+  std::mutex mutex{};  // held for a short time only: no write waits
   std::array<Outlet, 2> outlets{Outlet(STDOUT_FILENO), Outlet(STDERR_FILENO)};
 
   Outlet& of(Stream stream) { return outlets[stream == Stream::out ? 0 : 1]; }
@@ -146,7 +147,8 @@ Console& console() {
   return console;
 }
 
-// For as long as `patience`, and as is_awaited(outlet) says of one that is not idle.
+// Waits until all outlets are idle, for at most `patience`; longer while is_awaited(outlet) is true
+// for one that is not idle.
 template <class IsAwaited>
 void wait_for_readers(std::chrono::milliseconds patience, IsAwaited is_awaited) noexcept {
   constexpr int kGlance = 10;  // milliseconds

@@ -15,7 +15,7 @@
 namespace ptb {
 namespace {
 
-// The last text of a flag; the default if it was not given. Another flag in its place is no value.
+// The last text of a flag; nothing if the flag was not given. A text that is a flag is no value.
 std::optional<std::string> last_text(const std::vector<std::string>& texts, const std::string& flag,
                                      std::vector<Complaint>& complaints) {
   if (texts.empty()) return std::nullopt;
@@ -55,7 +55,7 @@ std::optional<StopAfter> parse_stop_after(const std::string& text,
   return std::nullopt;
 }
 
-// What --override and --inject name, of all their occurrences.
+// The keys and faults that all occurrences of --override and --inject name.
 void read_lists(CommandLine& line, const Flags& flags, std::vector<Complaint>& complaints) {
   for (const std::string& list : flags.overridden) {
     std::istringstream names(list);
@@ -72,7 +72,8 @@ void read_lists(CommandLine& line, const Flags& flags, std::vector<Complaint>& c
            .why = is_known
                       ? fmt::format("the arrays of a checkpoint have the shape of {}", name)
                       : fmt::format("\"{}\" is not a key that a checkpoint has", escaped(name)),
-           .remedy = "begin a new run, from its parameters with --init-from if they fit"});
+           .remedy =
+               "begin a new run; if the parameters fit, it can start from them with --init-from"});
     }
   }
   for (const std::string& text : flags.inject) {
@@ -85,7 +86,7 @@ void read_lists(CommandLine& line, const Flags& flags, std::vector<Complaint>& c
   }
 }
 
-// Whether the flags that say from where a run goes on fit each other.
+// Complains about flags for resuming that do not fit each other.
 void check_restart(const CommandLine& line, std::vector<Complaint>& complaints) {
   const std::string& run_dir = line.config.values.run_dir;
   if (line.resume == "auto" && run_dir.empty()) {
@@ -96,19 +97,19 @@ void check_restart(const CommandLine& line, std::vector<Complaint>& complaints) 
   if (line.is_fresh && (run_dir.empty() || !line.resume.empty())) {
     complaints.push_back(
         {.what = "--fresh",
-         .why = run_dir.empty() ? "there is no --run-dir to begin anew in"
+         .why = run_dir.empty() ? "there is no --run-dir to start again in"
                                 : "--resume says the opposite",
          .remedy = run_dir.empty() ? "give the run directory" : "give one of the two"});
   }
   if (!line.overridden.empty() && line.resume.empty()) {
     complaints.push_back({.what = "--override",
-                          .why = "nothing goes on from a checkpoint here",
+                          .why = "this run does not resume",
                           .remedy = "use it with --resume"});
   }
 }
 
-// Where a run that goes on has its configuration: in its run directory, else in that of the
-// checkpoint. Empty if neither has one.
+// The configuration of a run that resumes: in its run directory, else in that of the checkpoint.
+// Empty if neither has one.
 std::string config_of_run(const std::string& resume, const std::string& run_dir) {
   namespace fs = std::filesystem;
   std::vector<fs::path> folders;
@@ -143,7 +144,7 @@ void read_eval(CommandLine& line, const Flags& flags, std::vector<Complaint>& co
   if (!is_eval && !(flags.checkpoint.empty() && flags.split.empty())) {
     complaints.push_back({.what = flags.checkpoint.empty() ? "--split" : "--checkpoint",
                           .why = "is for the command eval only",
-                          .remedy = "use ptb_dist eval, or --resume FILE to go on training"});
+                          .remedy = "use ptb_dist eval, or --resume FILE to continue training"});
   }
   if (line.split != "valid" && line.split != "test") {
     complaints.push_back({.what = "--split",

@@ -1,4 +1,4 @@
-// ptb_dist checkpoint inspect|verify|diff: what is in a file, is it whole, what differs.
+// ptb_dist checkpoint inspect|verify|diff: what a file contains, whether it is good, what differs.
 #include <fmt/format.h>
 
 #include "commands/commands.hpp"
@@ -25,7 +25,7 @@ ExitCode diff(const std::string& path_a, const std::string& path_b) {
   }
   const std::vector<std::string> lines = differences_of(a, b);
   for (const std::string& line : lines) print_line(line);
-  if (lines.empty()) print_line("equal in all that is read, though not in bytes");
+  if (lines.empty()) print_line("equal contents, but not byte for byte");
   return ExitCode::different;
 }
 
@@ -39,7 +39,7 @@ int checkpoint_command(Session& session, const CommandLine& line) {
       code = diff(line.files[1], line.files[2]);
       return;
     }
-    std::vector<Complaint> complaints;  // every file is looked at, also behind a bad one
+    std::vector<Complaint> complaints;  // collected, so that files after a bad one are read, too
     for (std::size_t i = 1; i < line.files.size(); ++i) {
       try {
         verb == "verify" ? verify(line.files[i]) : inspect(line.files[i]);

@@ -42,7 +42,7 @@ bool is_space(char byte) {
   return byte == ' ' || (byte >= '\t' && byte <= '\r');  // tab, LF, VT, FF, CR
 }
 
-// The mark that the word is, with which other tools end a sentence; empty if it is none.
+// The word itself if other tools mark the end of a sentence with it; else empty.
 std::string_view mark_of(std::string_view word) {
   if (!word.starts_with('<') || !word.ends_with('>')) return {};
   for (const std::string_view mark : {"<eos>", "<EOS>", "</s>", "</S>", "<|endoftext|>"}) {
@@ -73,7 +73,7 @@ bool Tokenizer::next() {
   while (has_text()) {
     const std::string_view c = character();
     check_lengths(c);
-    // White space behind a word stays for the next call, which may have to make <eos> of it.
+    // White space after a word stays for the next call, which may have to return <eos> for it.
     if (is_space(c[0]) && !word_.empty()) return emit();
     text_.remove_prefix(c.size());
     offset_ += std::ssize(c);
@@ -88,19 +88,19 @@ bool Tokenizer::next() {
   if (!word_.empty()) return emit();
   if (!has_words_) {
     refuse("corpus file holds no words", path_,
-           offset_ == 0 ? "it is empty" : "it has only white space", "put text there");
+           offset_ == 0 ? "it is empty" : "it has only white space", "put text into it");
   }
   return false;
 }
 
 std::string Tokenizer::place() const { return fmt::format("{}:{}", path_, line_); }
 
-// Whether text_ begins with a character, which is whole unless the file ends within it.
+// Whether text_ begins with a character. It is complete unless the file ends within it.
 bool Tokenizer::has_text() {
   constexpr std::size_t kLongestCharacter = 4;
   if (text_.size() < kLongestCharacter) {
     const std::size_t rest = text_.size();
-    std::memmove(block_.data(), text_.data(), rest);  // where little is left they overlap
+    std::memmove(block_.data(), text_.data(), rest);  // the two may overlap
     const std::int64_t read = read_all(file_, std::span(block_).subspan(rest));
     if (read < 0) {
       refuse("cannot read corpus file", path_, std::generic_category().message(errno),

@@ -7,31 +7,32 @@
 namespace ptb {
 namespace {
 
-// How to give the corpus of a checkpoint. The sizes of a synthetic one are not in it, but its text
-// can be made again and compared.
+// How to give the corpus of a checkpoint. A checkpoint does not have the sizes of a synthetic
+// corpus, but the corpus can be made again and compared.
 std::string remedy_for_corpus(const CheckpointFile& file) {
   const CorpusIdentity& then = file.info().corpus;
   const int least = least_synthetic_vocab(then.words);
-  if (least == 0) return "give the corpus that it was trained on with --data";
+  if (least == 0) return "give --data with the corpus that it was trained on";
   const std::int64_t tokens = then.tokens[0];
   const auto vocab_size = static_cast<int>(file.info().config.vocab_size);
   for (const int words : {static_cast<int>(Config{}.synthetic_vocab), vocab_size, least}) {
     if (words < least || tokens < 100) continue;
     if (identity_of(synthetic_corpus(tokens, words)) != then) continue;
     return fmt::format(
-        "it is of the synthetic corpus: give --data synthetic --synthetic-tokens {} "
+        "it was trained on the synthetic corpus: give --data synthetic --synthetic-tokens {} "
         "--synthetic-vocab {}",
         tokens, words);
   }
   return fmt::format(
-      "it seems to be of a synthetic corpus: give --data synthetic --synthetic-tokens {} and the "
+      "it was probably trained on a synthetic corpus: give --data synthetic --synthetic-tokens {} "
+      "and the "
       "--synthetic-vocab of that run, {} or more",
       tokens, least);
 }
 
 Error other_corpus(const CheckpointFile& file, const std::string& why, const std::string& remedy) {
   return {ExitCode::bad_data,
-          {.what = "the checkpoint is of another corpus",
+          {.what = "the checkpoint belongs to another corpus",
            .where = file.path().string(),
            .why = why,
            .remedy = remedy}};
@@ -48,8 +49,8 @@ void check_vocabulary(const CheckpointFile& file, const std::vector<std::string>
     return id < words.size() ? '"' + escaped(words[id]) + '"' : std::string("none");
   };
   throw other_corpus(file,
-                     fmt::format("word {} of its {} is {}, of the {} in {} it is {}", id,
-                                 then.size(), word(then), now.size(), source, word(now)),
+                     fmt::format("word {} of its {} words is {}; of the {} words in {} it is {}",
+                                 id, then.size(), word(then), now.size(), source, word(now)),
                      remedy_for_corpus(file));
 }
 
@@ -62,7 +63,7 @@ void check_corpus(const CheckpointFile& file, const CorpusIdentity& now, const s
     if (then.tokens[s] == now.tokens[s] && then.digests[s] == now.digests[s]) continue;
     throw other_corpus(
         file,
-        fmt::format("its {} text has {} tokens with digest {}, that of {} has {} with {}",
+        fmt::format("its {} text has {} tokens with digest {}; in {} it has {} with digest {}",
                     kSplitNames[s], then.tokens[s], then.digests[s], source, now.tokens[s],
                     now.digests[s]),
         remedy_for_corpus(file) + ", or allow it with --override data");

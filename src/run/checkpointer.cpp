@@ -54,7 +54,7 @@ SavePlace save_place(const RunDirectory& directory, const RunIdentity& identity,
   place.folder.prepare();
   const std::int64_t free = place.folder.free_bytes();
   if (keep > 0 && free < 2 * plan.checkpoint_bytes) {
-    report.warning(fmt::format("{}: a checkpoint has about {}, and {} are free on that disk",
+    report.warning(fmt::format("{}: a checkpoint takes about {}, and its disk has {} free",
                                place.folder.path().string(), bytes_text(plan.checkpoint_bytes),
                                bytes_text(free)));
   }
@@ -73,9 +73,9 @@ Checkpointer::Checkpointer(Session& session, Backend& backend, const Parameters&
 
 Checkpointer::~Checkpointer() {
   if (is_over(session_.timeout())) return;
-  // The destructor of a future waits for ever.
+  // The destructor of a future waits without a limit.
   console::write(console::Stream::error,
-                 "ptb_dist: error: the disk has not taken a checkpoint in time\n");
+                 "ptb_dist: error: a checkpoint was not on the disk in time\n");
   session_.abort(ExitCode::io);
 }
 
@@ -86,6 +86,7 @@ bool Checkpointer::wants_save() {
   return place_->minutes > 0 && since_save_.seconds() >= 60 * place_->minutes;
 }
 
+// A group is sent as its lanes and their part of each tensor of the state.
 HostState Checkpointer::gathered(std::span<const LaneGroup> groups) {
   std::vector<GroupState> mine;
   for (const LaneGroup& group : groups) {
@@ -166,7 +167,7 @@ void Checkpointer::join() {
                 {.what = "a checkpoint is not on the disk yet",
                  .where = place_->folder.path().string(),
                  .why = fmt::format("it was begun {:.0f} s ago", since_save_.seconds()),
-                 .remedy = "look at the disk, or raise --timeout if it is only slow"});
+                 .remedy = "check the disk, or raise --timeout if it is only slow"});
   }
   if (under_way_.valid()) collect();
   if (failure_) std::rethrow_exception(failure_);

@@ -16,8 +16,8 @@ using Lines = std::vector<std::string>;
 
 constexpr std::size_t kLongestPath = 4096;
 
-// Who set a key, in brackets: a flag; a user's own file, where it differs from the default. Nothing
-// for shipped configurations, which configs/README.md has.
+// The origin of a key's value in brackets: a flag, or a user's own file if the value is not the
+// default. Nothing for shipped configurations: configs/README.md shows them.
 std::string origin_text(const ResolvedConfig& config, const Key& key) {
   const auto origin = std::ranges::find(config.origins, key.name, &Origin::key);
   if (origin == config.origins.end()) return "";
@@ -26,7 +26,7 @@ std::string origin_text(const ResolvedConfig& config, const Key& key) {
   return is_told ? fmt::format(" ({})", escaped(origin->from)) : "";
 }
 
-// Every key, a line per group.
+// Every key, one line per group.
 void add_configuration(Lines& lines, const ResolvedConfig& config) {
   lines.push_back(fmt::format(
       "Configuration: {}{}", escaped(config.name),
@@ -112,8 +112,7 @@ void say_header(Report& report, const Header& header, const RunFolder& folder,
     report.line("Resume: no checkpoint in the run directory, a fresh start");
   }
   for (const Fault& fault : line.faults) {
-    report.warning(
-        fmt::format("a fault is injected on request: {}; this is a drill", fault.text()));
+    report.warning(fmt::format("--inject will cause a fault in this run: {}", fault.text()));
   }
   for (const std::string& text : folder.remarks()) report.line(text);
 }

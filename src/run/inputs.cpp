@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kSynthetic = "synthetic";
 
-// read_corpus, whose complaints know the folder but not who chose it.
+// As read_corpus, whose errors name the folder; adds where that name came from.
 Corpus read_chosen_corpus(const CorpusPlace& chosen, int vocab_size) {
   try {
     return read_corpus(chosen.place, vocab_size);
@@ -80,7 +80,7 @@ CorpusPlace corpus_place(const Config& config) {
   throw Error(ExitCode::bad_data,
               {.what = "no corpus",
                .where = "--data, $PTB_DATA and data/ptb",
-               .why = "none of them is there",
+               .why = "none of them exists",
                .remedy = "run launch/get_ptb.sh, or give --data DIR or --data synthetic"});
 }
 
@@ -122,7 +122,7 @@ ResolvedConfig repeatable(const ResolvedConfig& config) {
   ResolvedConfig result = config;
   Config& values = result.values;
   values.run_dir.clear();
-  values.progress = Config{}.progress;  // of whoever looks on
+  values.progress = Config{}.progress;  // a matter of the terminal, not of the run
   values.data = corpus_place(values).place;
   if (values.data != kSynthetic) values.data = fs::absolute(values.data);
   if (!values.init_from.empty()) values.init_from = fs::absolute(values.init_from);

@@ -12,7 +12,7 @@
 namespace ptb {
 namespace {
 
-// Warnings of root, where `auto` took the CPU beside an NVIDIA driver. Error 69 where only some
+// Root's warnings if `auto` took the CPU although there is an NVIDIA driver. Error 69 if only some
 // ranks did: their replicas would not stay equal. Collective.
 std::vector<std::string> missed_gpus(Session& session, const Config& config,
                                      const Backend& backend) {
@@ -30,7 +30,7 @@ std::vector<std::string> missed_gpus(Session& session, const Config& config,
                      .where = "backend = auto",
                      .why = reasons[rank]});
       }
-      std::string text = "backend = auto takes the CPU: " + reasons[rank];
+      std::string text = "backend = auto uses the CPU: " + reasons[rank];
       if (std::ranges::find(warnings, text) == warnings.end()) warnings.push_back(std::move(text));
     }
   });
@@ -60,7 +60,7 @@ Machine make_machine(Session& session, const Config& config, const Factories& fa
     for (const Placement& rank : ranks) machine.hosts.push_back(rank.host);
     machine.lines = lines_of(ranks);
     if (machine.backend->name() == "cpu") append(machine.warnings, std::move(threads.warnings));
-    // They are of one model, which the backends' identity has.
+    // All GPUs are of one model, because it is part of the backends' identity.
     const std::vector<int> sharing = ranks_by_device(ranks);
     if (sharing.empty()) return;
     machine.peak_flops = static_cast<double>(sharing.size()) * machine.backend->device().peak_flops;

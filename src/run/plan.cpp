@@ -15,13 +15,13 @@
 namespace ptb {
 namespace {
 
-// Lanes of a rank below which more ranks hardly help.
+// With fewer lanes on a rank, more ranks hardly help.
 constexpr int kFewLanes = 8;
 
-// Of a file that is being saved: HDF5's own, and the bytes that a thread brings to the disk.
+// Copies of a file while it is saved: HDF5's own, and the bytes that a thread writes.
 constexpr int kCopiesOfSave = 2;
 
-// Of a rank's groups: how many lanes, and the different sizes, each of which has a workspace.
+// The lanes of a rank's groups, and their different sizes: each size has a workspace.
 struct GroupSizes {
   std::int64_t lanes = 0;
   std::set<int> sizes{};
@@ -36,7 +36,7 @@ GroupSizes sizes_of(const std::vector<LaneSlice>& groups) {
   return result;
 }
 
-// The text in lanes, as a run goes through it.
+// The three splits, dealt into lanes.
 struct Splits {
   Lanes train, valid, test;
 };
@@ -54,8 +54,8 @@ std::int64_t window_bytes(const Plan& plan, const Splits& splits,
   return bytes;
 }
 
-// Bytes of the rank with the most lanes: values, gradients, ids, what the windows of training,
-// validation and test need, and what the backend takes for itself.
+// Bytes of the rank with the most lanes: values, gradients, ids, the workspaces of training,
+// validation and test, and the backend's own memory.
 std::int64_t memory_of_rank(const Plan& plan, const Config& config, const Splits& splits,
                             const Backend& backend) {
   const auto real_bytes = static_cast<std::int64_t>(size_of(backend.real_type()));
@@ -168,7 +168,7 @@ int lane_groups(const Config& config, int ranks, int lanes) {
   return groups;
 }
 
-// A run that goes on has its checkpoint's lanes and steps.
+// A resumed run has the lanes and steps of its checkpoint, so no flag changes them.
 SplitFlags train_flags(const Config& config, const Plan& plan, int kept_lanes) {
   if (kept_lanes > 0) return {.split = "train"};
   return {.split = "train",
@@ -186,7 +186,7 @@ std::string memory_text(const Plan& plan) {
         "the text",
         bytes, bytes_text(plan.text_bytes));
   }
-  return fmt::format("GPU memory: about {} per rank of {} (without what CUDA and NCCL take)", bytes,
+  return fmt::format("GPU memory: about {} per rank, of {} (without CUDA's and NCCL's own)", bytes,
                      bytes_text(plan.device_memory));
 }
 
@@ -197,7 +197,7 @@ std::string sizes_text(const Plan& plan) {
                                                    : fmt::format("{} or {}", fewest, fewest + 1);
 }
 
-// "1, 2, 4 or 8": numbers of ranks that have the same bits.
+// "1, 2, 4 or 8": the numbers of ranks that give the same bits.
 std::string equal_ranks(int groups) {
   std::vector<int> numbers;
   for (int ranks = 1; ranks <= groups; ranks *= 2) {
@@ -260,9 +260,9 @@ std::vector<std::string> Plan::lines(const Config& config) const {
   lines.push_back(fmt::format("Batch: {} scaling, {} global lanes of {} steps: {}", config.scaling,
                               global_lanes, num_steps, dealing(*this)));
   if (config.lane_groups > 0) {
-    lines.push_back(fmt::format(
-        "Lane groups: {} of {} lanes, at most {} on a rank, in turn; the same bits on {} ranks",
-        lane_groups, sizes_text(*this), groups_of(0).size(), equal_ranks(lane_groups)));
+    lines.push_back(
+        fmt::format("Lane groups: {} of {} lanes, at most {} per rank; the same bits on {} ranks",
+                    lane_groups, sizes_text(*this), groups_of(0).size(), equal_ranks(lane_groups)));
   }
   lines.push_back(fmt::format("Epoch: {} windows (updates), {} predicted tokens; {} epoch{}",
                               windows_per_epoch, train_tokens_per_epoch, epochs,
@@ -289,7 +289,7 @@ std::vector<std::string> Plan::warnings(const Config& config, int ranks_on_a_gpu
   if (config.scaling == "weak" && ranks > 1) {
     warnings.push_back(fmt::format(
         "weak scaling: {} updates an epoch instead of about {} on one rank, at the same learning "
-        "rate; expect another perplexity",
+        "rate; expect a different perplexity",
         windows_per_epoch, std::int64_t{windows_per_epoch} * ranks));
   }
   if (config.lane_groups > 0 && !is_subtree_each(lane_groups, ranks)) {

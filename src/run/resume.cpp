@@ -17,8 +17,8 @@ bool is_named(const std::vector<std::string>& names, const std::string& name) {
   return std::ranges::find(names, name) != names.end();
 }
 
-// A mathematical key of which checkpoint and run have different values. In weak scaling batch_size
-// is of a rank: the run takes the checkpoint's global batch.
+// Whether checkpoint and run have different values of a mathematical key. With weak scaling
+// batch_size does not count, because it is per rank: the run keeps the checkpoint's global batch.
 bool differs(const Key& key, const Config& then, const Config& now) {
   const bool is_free = !key.is_mathematical || (key.name == "batch_size" && now.scaling == "weak");
   return !is_free && toml_value(then, key) != toml_value(now, key);
@@ -34,7 +34,7 @@ void check_configuration(const CheckpointFile& file, const CommandLine& line) {
     complaints.push_back(
         {.what = key.name,
          .where = file.path().string(),
-         .why = fmt::format("the checkpoint has {}, this run {}", value, toml_value(now, key)),
+         .why = fmt::format("the checkpoint has {}, this run has {}", value, toml_value(now, key)),
          .remedy = key.is_shape ? fmt::format("give {} {}", key.flag(), value)
                                 : fmt::format("give {} {}, or allow it with --override {}",
                                               key.flag(), value, key.name)});
@@ -42,7 +42,7 @@ void check_configuration(const CheckpointFile& file, const CommandLine& line) {
   if (!complaints.empty()) throw Error(ExitCode::usage, std::move(complaints));
 }
 
-// Of the keys that may differ, those that do.
+// Those of the keys that may differ which do differ.
 std::vector<std::string> changed_keys(const CheckpointFile& file, const CommandLine& line,
                                       bool is_other_text) {
   std::vector<std::string> changed;
@@ -53,20 +53,19 @@ std::vector<std::string> changed_keys(const CheckpointFile& file, const CommandL
   return changed;
 }
 
-// A fresh start would overwrite it.
+// If only best.h5 is left, a fresh start would overwrite it.
 void check_nothing_is_left(const CheckpointFolder& folder) {
   std::error_code failure;
   if (!fs::exists(folder.best(), failure)) return;
   throw Error(ExitCode::bad_data,
-              {.what = "no checkpoint to go on from but the best",
+              {.what = "no checkpoint but the best one",
                .where = folder.best().string(),
-               .why = "the newer ones are gone",
-               .remedy = fmt::format("go on from it with --resume {}, or begin anew with --fresh",
+               .why = "the newer ones are missing",
+               .remedy = fmt::format("resume from it with --resume {}, or start again with --fresh",
                                      folder.best().string())});
 }
 
-// The newest that is good. Those before it are told as warnings; if there is no other, they are the
-// error.
+// The newest good checkpoint. Newer ones that are bad become warnings; if none is good, an error.
 std::optional<CheckpointFile> newest_good(const CheckpointFolder& folder,
                                           std::vector<std::string>& warnings) {
   std::vector<Complaint> complaints;
@@ -85,17 +84,17 @@ std::optional<CheckpointFile> newest_good(const CheckpointFolder& folder,
     complaints.push_back({.what = "no usable checkpoint",
                           .where = folder.path().string(),
                           .why = "every one of them is bad, see above",
-                          .remedy = "bring one back from a copy, or begin anew with --fresh"});
+                          .remedy = "restore one from a backup, or start again with --fresh"});
     throw Error(ExitCode::bad_data, std::move(complaints));
   }
   for (const Complaint& complaint : complaints) {
     warnings.push_back(
-        fmt::format("{}; going on from {} instead", complaint.line(), found->path().string()));
+        fmt::format("{}; resuming from {} instead", complaint.line(), found->path().string()));
   }
   return found;
 }
 
-// A file of another run would leave this run directory with the records of two.
+// With a file of another run this run directory would get the records of two runs.
 void check_is_of(const std::string& resume, const fs::path& directory) {
   std::error_code failure;
   if (directory.empty() || !RunDirectory::holds_a_run(directory)) return;
@@ -106,11 +105,11 @@ void check_is_of(const std::string& resume, const fs::path& directory) {
   throw Error(ExitCode::usage,
               {.what = "--resume",
                .where = resume,
-               .why = fmt::format("it is not of the run that {} holds", directory.string()),
+               .why = fmt::format("it does not belong to the run in {}", directory.string()),
                .remedy = "give another --run-dir, or one of its own checkpoints"});
 }
 
-// How what follows compares with a run that was not interrupted.
+// How the result will compare with that of an uninterrupted run.
 std::string how_exactly(const CheckpointFile& file, const CommandLine& line,
                         const RunIdentity& run) {
   const std::vector<std::string> changed =
@@ -122,9 +121,10 @@ std::string how_exactly(const CheckpointFile& file, const CommandLine& line,
         fmt::join(changed, ", "));
   }
   const std::string difference = differences(run.exact_class, file.info().exact_class);
-  if (difference.empty()) return "Resumed exactly, bit for bit what an undisturbed run does";
-  return fmt::format("Resumed equal to an undisturbed run up to rounding, since this one has {}",
-                     escaped(difference, 2000));
+  if (difference.empty()) return "Resumed exactly: bit for bit as an uninterrupted run";
+  return fmt::format(
+      "Resumed, equal to an uninterrupted run up to rounding, because this one has {}",
+      escaped(difference, 2000));
 }
 
 Restart judged(std::optional<CheckpointFile> file, const CommandLine& line,
@@ -189,8 +189,8 @@ void check_place(const Progress& progress, const Plan& plan, bool is_other_text)
       progress.epoch > plan.epochs || (progress.epoch == plan.epochs && progress.window > 0);
   if (is_beyond) {
     refuse(ExitCode::usage,
-           fmt::format("it lies in epoch {}, beyond the last one, {}", progress.epoch + 1,
-                       plan.epochs),
+           fmt::format("it is in epoch {}, and the last epoch of this run is {}",
+                       progress.epoch + 1, plan.epochs),
            "raise --epochs");
   }
   const std::int64_t step = std::int64_t{progress.epoch} * plan.windows_per_epoch + progress.window;

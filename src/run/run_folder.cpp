@@ -15,20 +15,21 @@ namespace {
 std::optional<CheckpointFile> good_file(const std::filesystem::path& path) {
   try {
     return CheckpointFile(path);
-  } catch (const Error&) {  // not there, or of no use to anyone
+  } catch (const Error&) {  // missing or bad
     return std::nullopt;
   }
 }
 
-// Whether the file could be the best of a run that stands at `progress`.
+// Whether the file can be the best of a run that has come to `progress`.
 bool is_best_of(const Progress& progress, const CheckpointFile& file) {
   const Progress& then = file.info().progress;
   return then.window == 0 && then.epoch == progress.best_epoch() + 1 &&
          std::ranges::equal(then.history, std::span(progress.history).first(then.history.size()));
 }
 
-// A kill between a checkpoint and best.h5, or a branch from another run, leaves the run without the
-// best of its epochs: it may be the checkpoint itself, or lie beside it.
+// After a kill between writing a checkpoint and best.h5, or if the run resumes from a file of
+// another run, the best of its epochs is missing. It may be the checkpoint itself, or lie beside
+// it.
 void restore_best(const CheckpointFolder& folder, const CheckpointFile& from) {
   const Progress& progress = from.info().progress;
   if (is_best_of(progress, from)) return folder.write(folder.best(), from.image());
@@ -51,7 +52,7 @@ std::optional<CheckpointFile> best_of(const CheckpointFolder& folder, const Prog
   return file;
 }
 
-// Records go last: without them the run could not be told from one that never was.
+// Cuts the records last: without them the folder would not look like that of a run.
 std::vector<std::string> clear_the_way(const RunDirectory& directory, const CheckpointFile* from) {
   if (from == nullptr) {
     directory.cut_metrics(0, 0);
@@ -65,13 +66,13 @@ std::vector<std::string> clear_the_way(const RunDirectory& directory, const Chec
   if (!is_listed(folder, chosen)) {  // of another run, the best, or one that was set aside
     chosen = folder.file(directory.generation(), progress.step);
     folder.write(chosen, from->image());
-    remarks.push_back(fmt::format("Copied to go on from: {}", chosen.string()));
+    remarks.push_back(fmt::format("Copied here to resume from: {}", chosen.string()));
   }
   const std::optional<CheckpointFile> best = good_file(folder.best());
   const bool best_is_newer = best && best->info().progress.step > progress.step;
   for (const auto& moved : folder.set_aside(chosen, best_is_newer)) {
-    remarks.push_back(
-        fmt::format("Set aside, since the run goes on along another path: {}", moved.string()));
+    remarks.push_back(fmt::format("Set aside, because the run resumes from another checkpoint: {}",
+                                  moved.string()));
   }
   if (progress.best_epoch() >= 0 && !(best && is_best_of(progress, *best))) {
     restore_best(folder, *from);
@@ -82,7 +83,7 @@ std::vector<std::string> clear_the_way(const RunDirectory& directory, const Chec
 
 RunFolder::RunFolder(const CommandLine& line) : line_(line) {
   const std::string& path = line.config.values.run_dir;
-  if (line.action == CommandLine::Action::dry_run) return;  // it leaves no trace
+  if (line.action == CommandLine::Action::dry_run) return;  // it must leave no file
   if (line.resume.empty() || path.empty() || !std::filesystem::exists(path)) return;
   lock(RunDirectory::Purpose::go_on);
 }
@@ -102,7 +103,7 @@ Report RunFolder::open(const CheckpointFile* from, ElementType real) {
     lock(line_.is_fresh ? RunDirectory::Purpose::start_again : RunDirectory::Purpose::start);
   }
   remarks_ = clear_the_way(*directory_, from);
-  // Before the folder holds a run, so that it can be given again.
+  // Before the folder counts as one that holds a run, so that the same command can be given again.
   const std::string& to_save = config.values.save_parameters;
   if (!to_save.empty()) check_can_save_parameters(to_save);
   directory_->keep(repeatable(config));

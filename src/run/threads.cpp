@@ -24,7 +24,7 @@
 namespace ptb {
 namespace {
 
-// A save takes a thread more, and reading a checkpoint a process.
+// A save needs one more thread, and reading a checkpoint needs a process.
 constexpr int kThreadsOfFiles = 2;
 
 CpuSet affinity_mask() {
@@ -41,7 +41,8 @@ CpuSet affinity_mask() {
   return cpus;
 }
 
-// The core's lowest hardware thread: the list is "0,64" or "0-1". Without it each is a core.
+// The lowest hardware thread of a CPU's core: the list is "0,64" or "0-1". Without a list each
+// hardware thread is a core.
 int first_sibling(int cpu) {
   int first = cpu;
   std::ifstream list(
@@ -49,7 +50,7 @@ int first_sibling(int cpu) {
   return list >> first ? first : cpu;
 }
 
-// Each file is read once: all ranks of a large host may use all of its CPUs.
+// Reads each file once, because all ranks of a large host may use all of its CPUs.
 std::function<int(int)> remembered(int (*core_of)(int)) {
   return [core_of, cores = std::map<int, int>()](int cpu) mutable {
     const auto [entry, is_new] = cores.try_emplace(cpu);
@@ -72,7 +73,8 @@ std::set<int> cores_of(const HostCpus& host, const CpuSet& cpus) {
   return cores;
 }
 
-// A whole number above 0, alone; else 0. OMP_NUM_THREADS may be a list, of which the first counts.
+// The value if it is a whole number above 0; else 0. OMP_NUM_THREADS may be a list: its first
+// number counts.
 int count_in_variable(const char* name) {
   const char* text = std::getenv(name);
   if (text == nullptr) return 0;
@@ -82,7 +84,7 @@ int count_in_variable(const char* name) {
   return failure == std::errc() && (rest == end || *rest == ',') ? count : 0;
 }
 
-// What other programs take from the environment and this one does not, where it would differ.
+// Warns of settings in the environment that other programs follow and this one does not.
 std::vector<std::string> ignored_settings(const Config& config, int threads, std::size_t cpus) {
   std::vector<std::string> lines;
   if (const auto hidden = hidden_openmp_settings(); !hidden.empty()) {
@@ -145,7 +147,7 @@ std::string crowding(const HostCpus& host, const std::vector<int>& threads,
     cores.push_back(cores_of(host, cpus));
     all |= cpus;
   }
-  // The cores of each rank, then those of all: who has nothing beyond them has to share them.
+  // The cores of each rank, then those of all ranks. Ranks whose cores are within a set share it.
   std::vector<std::pair<std::set<int>, CpuSet>> places;
   for (std::size_t rank = 0; rank < cores.size(); ++rank) {
     places.emplace_back(cores[rank], host.allowed[rank]);
@@ -164,7 +166,7 @@ std::string crowding(const HostCpus& host, const std::vector<int>& threads,
         ranks == 1 ? fmt::format("a rank has {} threads on", wanted)
                    : fmt::format("{} ranks with {} threads together share", ranks, wanted);
     return fmt::format(
-        "{} {} core{}: this is slower than one thread per core, often several times; {}", who,
+        "{} {} core{}: this is slower than one thread per core, often by several times; {}", who,
         place.size(), place.size() == 1 ? "" : "s",
         is_bound ? "the launcher or the system bound them there: see mpirun's --bind-to none and "
                    "--map-by slot:pe=N"
@@ -178,13 +180,14 @@ Threads threads_of_this_rank(Session& session, const Config& config) {
   const bool is_asked_for = config.threads > 0;
   int wanted = static_cast<int>(config.threads);
   if (!is_asked_for) {
-    // Sums over threads would depend on how many ranks share the host.
+    // With lane groups 1: else sums over threads would depend on how many ranks share the host.
     wanted = config.lane_groups > 0 ? 1 : threads_of_rank(host, session.host_rank());
   }
   Threads threads;
   std::vector<std::string> mine;  // warnings
-  // OpenMP ends the process in its own words where it cannot start its threads. The ranks of a host
-  // may share a limit, so these stay until each of them has tried.
+  // If OpenMP cannot start its threads it ends the process with a message of its own, so threads
+  // are tried here first. The ranks of a host may share a limit, so all keep theirs until each has
+  // tried.
   std::optional<IdleThreads> trial;
   session.on_every_rank([&] {
     trial.emplace(wanted - 1 + kThreadsOfFiles);

@@ -37,7 +37,7 @@ Trainer::End Trainer::run(std::optional<std::int64_t> max_windows) {
     while (progress_.window < work_.windows_per_epoch && progress_.step < limit) {
       const Requests requests = advance();
       if (requests.stop) return leave(End::stopped);
-      // The end of an epoch is saved after its validation, which is part of it.
+      // An epoch's last window is saved after its validation, which belongs to the epoch.
       const bool is_epoch_over = progress_.window == work_.windows_per_epoch;
       if (requests.save && !is_epoch_over) save(false);
     }
@@ -58,19 +58,20 @@ Trainer::End Trainer::leave(End end) {
   if (saved_ != progress_) save(false);
   saver_.finish();
   if (end == End::at_max_windows) {
-    report_.line(fmt::format("Stopped as --max-windows asks; windows done: {}", progress_.step));
+    report_.line(fmt::format("Stopped by --max-windows; windows done: {}", progress_.step));
   } else {
     const std::string reason = stop_reason().empty() ? "a signal to another rank" : stop_reason();
-    report_.line(fmt::format(
-        "Stopped by {}; windows done: {}; {}", reason, progress_.step,
-        saves_ ? "go on with --resume auto" : "nothing was saved, as --keep-checkpoints 0 asks"));
+    report_.line(fmt::format("Stopped by {}; windows done: {}; {}", reason, progress_.step,
+                             saves_ ? "resume with --resume auto"
+                                    : "nothing was saved, because --keep-checkpoints is 0"));
   }
   return end;
 }
 
 // Begins a window and takes the results that are due: those of windows further back than the
-// backend's lag, or all where the run has to stand still: at the end of an epoch or of the run, for
-// a save, for a stop. Every rank takes the same ones, and so leaves at the same place.
+// backend's lag. If the run must pause, all are due: at the end of an epoch or of the run, for a
+// save, for a stop. Every rank takes the same results, so all ranks pause or end at the same
+// window.
 Requests Trainer::advance() {
   faults_.at(Fault::Phase::train, next_step());
   in_flight_.push_back(step_.run({
@@ -89,7 +90,7 @@ void Trainer::take_results(int left_in_flight, Requests& requests) {
   while (std::ssize(in_flight_) > left_in_flight) take_oldest(requests);
 }
 
-// The only place of a step where the host waits for the backend.
+// In training the host waits for the backend only here.
 void Trainer::take_oldest(Requests& requests) {
   const Step::InFlight oldest = std::move(in_flight_.front());
   in_flight_.pop_front();
@@ -130,7 +131,7 @@ bool Trainer::finish_epoch() {
                       .valid_seconds = watch.seconds(),
                       .words_per_second = words_per_second(),
                       .device_bytes = backend_.device_bytes_in_use()});
-  // Gates saturate, so a model can be lost with a finite cost: e^cost is then more than a double.
+  // Gates saturate, so a diverged model may have a finite cost; e^cost then overflows a double.
   if (!std::isfinite(valid->value())) {
     throw diverged(fmt::format("after epoch {}", progress_.epoch + 1),
                    fmt::format("validation perplexity {}", valid->value()));
@@ -190,7 +191,7 @@ void Trainer::report_window(const StepResult& result) {
        .seconds_left = pace_.seconds_for(windows_left)});
 }
 
-// The tutorial's rule; an epoch too short for it reports the last window of each tenth.
+// The tutorial's rule. An epoch that is too short for it reports the last window of each tenth.
 bool Trainer::is_progress_window() const {
   const int windows = work_.windows_per_epoch;
   const int w = progress_.window;

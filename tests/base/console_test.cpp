@@ -103,8 +103,9 @@ BOOST_AUTO_TEST_CASE(beyond_a_mebibyte_lines_are_left_out_and_counted) {
   for (const int end : ends) ::close(end);
   const std::size_t kept = seen.find("ptb_dist: warning: ") / line_of(10'000).size();
   BOOST_TEST(kept * line_of(10'000).size() > std::size_t{1} << 20);
-  BOOST_TEST(seen.ends_with("x\nptb_dist: warning: " + std::to_string(kLines - kept) +
-                            " lines are missing here, since nobody read; log.txt has them\n"));
+  BOOST_TEST(
+      seen.ends_with("x\nptb_dist: warning: " + std::to_string(kLines - kept) +
+                     " lines are missing here, because nobody read them; log.txt has them\n"));
 }
 
 BOOST_AUTO_TEST_CASE(no_result_is_left_out) {

@@ -73,7 +73,7 @@ class SignalTestCase(program.TestCase):
         return process.returncode, out, err
 
     def assert_saved(self, out, name, folder="run"):
-        told = re.search(rf"Stopped by {name}; windows done: (\d+); go on with", out)
+        told = re.search(rf"Stopped by {name}; windows done: (\d+); resume with", out)
         self.assertTrue(told, out)
         self.assertIn(int(told[1]), checkpoints(self.scratch / folder))
 

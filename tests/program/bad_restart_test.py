@@ -68,8 +68,8 @@ class BadRestart(Restart):
         errors = self.refused(USAGE, [], "--resume", "auto", "--lr-decay", "0.25", "--seed", "7",
                               "--hidden-size", "5", lines=3)
         self.assertIn("hidden_size", errors[0])
-        self.assertIn("the checkpoint has 4, this run 5; give --hidden-size 4", errors[0])
-        self.assertIn("0.5, this run 0.25; give --lr-decay 0.5, or allow it with --override "
+        self.assertIn("the checkpoint has 4, this run has 5; give --hidden-size 4", errors[0])
+        self.assertIn("0.5, this run has 0.25; give --lr-decay 0.5, or allow it with --override "
                       "lr_decay", errors[1])
         self.assertIn("seed", errors[2])
         # Named, they are allowed; others still count.
@@ -84,7 +84,7 @@ class BadRestart(Restart):
                    run_dir=self.run_dir)
 
     def test_another_corpus(self):
-        self.refused(BAD_DATA, ["checkpoint is of another corpus", "word ", "--data"], "--resume",
+        self.refused(BAD_DATA, ["belongs to another corpus", "word ", "--data"], "--resume",
                      "auto", "--synthetic-vocab", "19")
         self.refused(BAD_DATA, ["another corpus", "1999 with", "--override data"], "--resume",
                      "auto", "--synthetic-tokens", "1999")
@@ -132,7 +132,7 @@ class BadRestart(Restart):
     def test_a_checkpoint_of_another_run(self):
         other = self.scratch / "other"
         shutil.copytree(self.run_dir, other)
-        self.refused(USAGE, ["not of the run that", "another --run-dir"], "--resume",
+        self.refused(USAGE, ["does not belong to the run in", "another --run-dir"], "--resume",
                      str(other / "checkpoints" / self.files[0].name))
 
     def test_a_run_directory_in_use(self):
@@ -150,8 +150,8 @@ class BadRestart(Restart):
         self.train([*TINY, "--resume", "auto", "--max-windows", "40"], run_dir=self.run_dir)
 
     def test_beyond_the_end(self):
-        self.refused(USAGE, ["beyond the last one, 0", "--epochs"], "--resume", "auto", "--epochs",
-                     "0")
+        self.refused(USAGE, ["the last epoch of this run is 0", "--epochs"],
+                     "--resume", "auto", "--epochs", "0")
 
     def test_only_the_best_is_left(self):
         for path in self.files[1:]:
@@ -195,7 +195,7 @@ class BadRestart(Restart):
         ended = self.run_program(["eval", "--checkpoint", str(self.files[0]), "--data",
                                   "synthetic", "--synthetic-vocab", "19"])
         self.assertEqual(ended.status, BAD_DATA)
-        self.assertIn("of another corpus", ended.err)
+        self.assertIn("belongs to another corpus", ended.err)
 
     def test_a_corpus_of_more_words_than_the_checkpoint_has(self):
         """Told as another corpus, with the flags that are right: --vocab-size would be refused."""

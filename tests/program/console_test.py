@@ -119,7 +119,7 @@ class NobodyReads(program.TestCase):
         self.assertEqual(process.returncode, 0, err)
         log = (self.scratch / run_dir / "log.txt").read_text()
         self.assertEqual(log.count(f"\nCheckpoint: {run_dir}"), 40)
-        last_line = "Stopped as --max-windows asks; windows done: 40\n"
+        last_line = "Stopped by --max-windows; windows done: 40\n"
         self.assertTrue(log.endswith(last_line), log[-99:])
         self.assertEqual(max(checkpoints(self.scratch / run_dir)), 40)
         shutil.rmtree(self.scratch / "run")

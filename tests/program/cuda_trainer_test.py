@@ -232,7 +232,7 @@ class Restarts(OnCpu):
                 run_dir, _ = self.go(first, "--max-windows", "5", backend=first)
                 _, ended = self.go(first, "--resume", "auto", "--max-windows", "10",
                                    backend=second)
-                self.assertIn("up to rounding, since this one has backend", ended.out)
+                self.assertIn("up to rounding, because this one has backend", ended.out)
                 self.assert_near(program.records(run_dir, "window"), expected, 3e-6)
 
     def test_the_lag_of_the_results_moves_no_checkpoint(self):
@@ -340,7 +340,8 @@ class Memory(OnCpu):
                 flags = [*self.FLAGS, "--precision", precision]
                 ended = self.run_program([*flags, "--epochs", "1", "--run-dir", str(run_dir)])
                 self.assertEqual(ended.status, 0, ended.err)
-                planned = re.search(r"GPU memory: about ([\d.]+) MB per rank of 1.07 GB", ended.out)
+                planned = re.search(r"GPU memory: about ([\d.]+) MB per rank, of 1.07 GB",
+                                    ended.out)
                 (used,) = [r["device_bytes"] for r in program.records(run_dir, "epoch")
                            if r["split"] == "train"]
                 self.assertRegex(ended.out, r"GPU memory: [\d.]+ MB of 1.07 GB were in use")
@@ -406,10 +407,10 @@ class Errors(OnCpu):
                 ("driver:214", "the GPU has a defect.*Xid"),
                 ("driver:999", "the GPU cannot be used.*nvidia-smi, ask"),
                 ("device:2", "out of memory on the GPU's side.*nvidia-smi"),
-                ("device:46", "the GPU is taken.*compute mode"),
-                ("device:216", "the GPU is taken.*compute mode"),
-                ("device:808", "the GPU is taken"),
-                ("device:809", "the GPU is taken"),
+                ("device:46", "the GPU is in use.*compute mode"),
+                ("device:216", "the GPU is in use.*compute mode"),
+                ("device:808", "the GPU is in use"),
+                ("device:809", "the GPU is in use"),
                 ("kernel:209", "no code for this GPU's architecture.*CMAKE_CUDA_ARCHITECTURES"),
                 ("kernel:221", "compiler .* is missing.*update the driver"),
                 ("kernel:222", "cannot translate this program's code.*CMAKE_CUDA_ARCHITECTURES"),
@@ -470,7 +471,7 @@ class Errors(OnCpu):
             with self.subTest(said):
                 backend, (line,) = self.auto(**changes)
                 self.assertEqual(backend, "cpu")
-                self.assertRegex(line, f"takes the CPU: .*{said}.*use --backend cpu$")
+                self.assertRegex(line, f"uses the CPU: .*{said}.*use --backend cpu$")
 
     def test_auto_says_nothing_where_nobody_expects_a_gpu(self):
         for flags, changes in ((["--backend", "cpu"], dict(CUDA_ON_CPU_FAIL="driver:802")),

@@ -42,7 +42,7 @@ class LaneGroups(program.TestCase):
             self.assertLess(program.relative_difference(a["loss"], b["loss"]), 1e-6, a)
         ended = self.run_program([*common, "--run-dir", "three", "--resume", "auto",
                                   "--max-windows", "110"], ranks=2)
-        self.assertIn("up to rounding, since this one has ranks any of 8 lane groups instead of 3",
+        self.assertIn("rounding, because this one has ranks any of 8 lane groups instead of 3",
                       ended.out)
 
     def test_groups_on_one_rank_are_one_batch_up_to_rounding(self):
@@ -66,7 +66,7 @@ class LaneGroups(program.TestCase):
 
     def test_the_plan_is_told(self):
         ended = self.run_program([*SMALL_MODEL, "--lane-groups", "8", "--dry-run"], ranks=2)
-        self.assertIn("Lane groups: 8 of 2 or 3 lanes, at most 4 on a rank, in turn; the same bits "
+        self.assertIn("Lane groups: 8 of 2 or 3 lanes, at most 4 per rank; the same bits "
                       "on 1, 2, 4 or 8 ranks", ended.out)
         self.assertIn("1 thread a rank", ended.out)
 

@@ -124,7 +124,7 @@ class Stopped(ResumeTestCase):
             with self.subTest(fault):
                 status, out, err = self.stop(run_dir, signal.SIGUSR1, fault)
                 self.assertEqual(status, STOPPED, out + err)
-                told = re.search(r"Stopped by SIGUSR1; windows done: (\d+); go on with", out)
+                told = re.search(r"Stopped by SIGUSR1; windows done: (\d+); resume with", out)
                 self.assertTrue(told, out)
                 self.assertIn(int(told[1]), checkpoints(run_dir))
                 self.assertIn(step, (None, int(told[1])))
@@ -204,7 +204,7 @@ class GoneOn(ResumeTestCase):
         self.go(run_dir, "--max-windows", "50", ranks=2, arguments=common)
         ended = self.go(run_dir, "--max-windows", "170", "--resume", "auto", ranks=3,
                         arguments=common)
-        self.assertIn("up to rounding, since this one has ranks 3 instead of 2", ended.out)
+        self.assertIn("up to rounding, because this one has ranks 3 instead of 2", ended.out)
         self.go(run_dir, "--resume", "auto", ranks=1, arguments=common)
         both = [program.records(folder, "window") for folder in (run_dir, alone)]
         self.assertEqual(len(both[0]), 2 * WINDOWS)
@@ -257,7 +257,7 @@ class GoneOn(ResumeTestCase):
         damaged[len(damaged) // 2] ^= 1
         newest.write_bytes(damaged)
         ended = self.go(run_dir, "--resume", "auto")
-        self.assertRegex(ended.err, r"warning: .*step-00000090\.h5.* digest .*; going on from "
+        self.assertRegex(ended.err, r"warning: .*step-00000090\.h5.* digest .*; resuming from "
                                     r".*step-00000080\.h5 instead")
         self.assert_same_run(run_dir)
 

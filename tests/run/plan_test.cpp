@@ -229,7 +229,7 @@ BOOST_AUTO_TEST_CASE(memory_of_a_gpu) {
   const Plan plan = make_plan(config, corpus(), 1, GpuBackend());
   BOOST_TEST(plan.rank_bytes == plan_of(config, 1).rank_bytes + 50'000'000);
   BOOST_TEST(contains(plan.lines(config), "GPU memory: about "));
-  BOOST_TEST(contains(plan.lines(config), " per rank of 200.0 MB"));
+  BOOST_TEST(contains(plan.lines(config), " per rank, of 200.0 MB"));
   BOOST_TEST(plan.warnings(config, 1).empty());
   BOOST_TEST(contains(plan.warnings(config, 2), "2 ranks on a GPU need about "));
   BOOST_TEST(contains(plan_of(config, 1).lines(config), "Memory: about "));

@@ -83,7 +83,7 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_of_another_run_is_copied_with_the_best_beside_
   place.save(other / "best.h5", 1, 0);
   const std::vector<std::string> remarks = clear_the_way(place.directory, &from);
   BOOST_TEST_REQUIRE(remarks.size() == 1);
-  BOOST_TEST(remarks[0].starts_with("Copied to go on from"), remarks[0]);
+  BOOST_TEST(remarks[0].starts_with("Copied here to resume from"), remarks[0]);
   BOOST_TEST((steps(place.checkpoints) == std::vector<std::int64_t>{19}));
   BOOST_TEST(best_of(place.checkpoints, from.info().progress)->info().progress.epoch == 1);
 }

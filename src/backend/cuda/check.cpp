@@ -12,7 +12,7 @@
 namespace ptb::cuda {
 namespace {
 
-// "stack.cu:91": the folders of the machine that built the program tell a user nothing.
+// "stack.cu:91", without the folders of the machine that built the program.
 std::string place(const std::source_location& where) {
   const std::string_view path = where.file_name();
   return fmt::format("{}:{}", path.substr(path.rfind('/') + 1), where.line());
@@ -28,7 +28,7 @@ std::string text_of(cudaError_t status) {
                      cudaGetErrorString(status));
 }
 
-// What a status means that is not this program's fault, and who can do what about it.
+// A status that is no defect of this program: its meaning, and what to do about it.
 struct Known {
   cudaError_t status;
   const char* what;
@@ -37,7 +37,7 @@ struct Known {
 };
 
 constexpr const char* kUnusable = "the GPU cannot be used";
-constexpr const char* kInUse = "the GPU is taken";
+constexpr const char* kInUse = "the GPU is in use";
 constexpr const char* kNoService = "CUDA's multi-process service (MPS) does not answer";
 constexpr const char* kDefect = "the GPU has a defect";
 constexpr const char* kBuildOrUpdate =
@@ -45,17 +45,17 @@ constexpr const char* kBuildOrUpdate =
 constexpr const char* kUpdate = "update the driver, or use --backend cpu";
 constexpr const char* kLook = "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use --backend cpu";
 constexpr const char* kGiveEachItsOwn =
-    "nvidia-smi shows by whom, and whether it takes one process only (compute mode): start a rank "
-    "for each GPU, wait, or use --backend cpu";
+    "nvidia-smi shows which process has it, and whether it allows one process only (compute mode): "
+    "start one rank for each GPU, wait, or use --backend cpu";
 constexpr const char* kMendMps =
     "start nvidia-cuda-mps-control on this host, unset CUDA_MPS_PIPE_DIRECTORY, or use --backend "
     "cpu";
 constexpr const char* kLeaveOut =
-    "look for Xid in this host's dmesg and at nvidia-smi -q, and leave the host out";
+    "look for Xid in this host's dmesg, and at nvidia-smi -q; do not use this host";
 
 constexpr std::array kKnown = {
     Known{cudaErrorMemoryAllocation, "out of memory on the GPU's side",
-          "use a smaller model, fewer lanes or more GPUs; nvidia-smi shows who else is on it"},
+          "use a smaller model, fewer lanes or more GPUs; nvidia-smi shows what else uses it"},
     Known{cudaErrorInitializationError, kUnusable,
           "install a driver that nvidia-smi accepts, or use --backend cpu"},
     Known{cudaErrorStubLibrary, "libcuda.so is the toolkit's stub, not the driver's",
@@ -67,7 +67,7 @@ constexpr std::array kKnown = {
     Known{cudaErrorNoDevice, "there is no GPU", kLook},
     Known{cudaErrorInvalidDevice, kUnusable, kLook},
     Known{cudaErrorDeviceNotLicensed, "the virtual GPU has no licence",
-          "ask whoever runs this host, or use --backend cpu"},
+          "ask the administrator of this host, or use --backend cpu"},
     Known{cudaErrorNoKernelImageForDevice, "this program has no code for this GPU's architecture",
           "build with -DCMAKE_CUDA_ARCHITECTURES=<its compute capability, as 90>"},
     Known{cudaErrorUnsupportedPtxVersion, "this driver cannot translate this program's code",
@@ -76,14 +76,15 @@ constexpr std::array kKnown = {
           kBuildOrUpdate},
     Known{cudaErrorJitCompilationDisabled, "the driver's compiler is switched off",
           "unset CUDA_DISABLE_PTX_JIT"},
-    Known{cudaErrorOperatingSystem, "this process may not use the GPU",
-          "look at who may open /dev/nvidia*, and in a container at what it was given, or use "
-          "--backend cpu"},
+    Known{
+        cudaErrorOperatingSystem, "this process may not use the GPU",
+        "check who may open /dev/nvidia*, and in a container whether it has these devices, or use "
+        "--backend cpu"},
     Known{cudaErrorSystemNotReady, "this host's GPUs are not ready",
-          "a service is not up (nvidia-fabricmanager, where GPUs are joined by NVSwitch): ask "
-          "whoever runs this host, take another, or use --backend cpu"},
+          "a service does not run (nvidia-fabricmanager, if NVSwitch connects the GPUs): ask the "
+          "administrator of this host, use another host, or use --backend cpu"},
     Known{cudaErrorSystemDriverMismatch, "the NVIDIA driver's parts are of different versions",
-          "restart the host, which was updated; in a container, let it have the host's libcuda; or "
+          "restart the host after an update; in a container, use the host's libcuda; or "
           "use --backend cpu"},
     Known{cudaErrorCompatNotSupportedOnDevice,
           "this GPU does not work with the libraries for a newer driver",
@@ -93,7 +94,7 @@ constexpr std::array kKnown = {
     Known{cudaErrorMpsServerNotReady, kNoService, kMendMps},
     Known{cudaErrorMpsMaxClientsReached, kInUse, kGiveEachItsOwn},
     Known{cudaErrorMpsMaxConnectionsReached, kInUse, kGiveEachItsOwn},
-    // 70: it may pass, and a run that is started again goes on elsewhere.
+    // 70: the defect may pass, and a run that is started again may get another host.
     Known{cudaErrorECCUncorrectable, kDefect, kLeaveOut, ExitCode::internal},
     Known{cudaErrorNvlinkUncorrectable, kDefect, kLeaveOut, ExitCode::internal},
     Known{cudaErrorHardwareStackError, kDefect, kLeaveOut, ExitCode::internal}};
@@ -105,7 +106,7 @@ Error error_of(const Known& known, const std::string& where) {
                                 .remedy = known.remedy}};
 }
 
-// Nothing where the status says nothing of the machine.
+// Null if the status is no fault of the machine.
 const Known* find_known(cudaError_t status) {
   const auto found = std::ranges::find(kKnown, status, &Known::status);
   return found == kKnown.end() ? nullptr : &*found;
@@ -113,17 +114,18 @@ const Known* find_known(cudaError_t status) {
 
 Error broken(const char* what, const std::string& where, const std::string& why) {
   return {ExitCode::internal,
-          Complaint{.what = what,
-                    .where = where,
-                    .why = why,
-                    .remedy = "it may be an earlier launch's: CUDA_LAUNCH_BLOCKING=1 tells which"}};
+          Complaint{
+              .what = what,
+              .where = where,
+              .why = why,
+              .remedy = "an earlier kernel may be the cause: CUDA_LAUNCH_BLOCKING=1 shows which"}};
 }
 
 }  // namespace
 
 void check(cudaError_t status, std::source_location where) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // or whoever asks next would take it for its own
+  cudaGetLastError();  // clears it: else the next check would report it again
   if (const Known* known = find_known(status)) throw error_of(*known, place(where));
   throw broken("a CUDA call failed", place(where), text_of(status));
 }
@@ -131,9 +133,10 @@ void check(cudaError_t status, std::source_location where) {
 void check_machine(cudaError_t status, std::source_location where) {
   if (status == cudaSuccess) return;
   cudaGetLastError();
-  Known known = {.status = status,
-                 .what = kUnusable,
-                 .remedy = "look at nvidia-smi, ask whoever runs this host, or use --backend cpu"};
+  Known known = {
+      .status = status,
+      .what = kUnusable,
+      .remedy = "look at nvidia-smi, ask this host's administrator, or use --backend cpu"};
   if (const Known* found = find_known(status)) known = *found;
   known.code = ExitCode::missing;
   throw error_of(known, place(where));

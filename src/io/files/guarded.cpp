@@ -29,14 +29,15 @@
 namespace ptb {
 namespace {
 
-// How the child ends that has said a result; after an Error it ends with the Error's code. Neither
-// 0 nor 1, with which a library or a sanitizer ends a process, is among them.
+// Exit status of a child that has written a result; after an Error it is the Error's code. Neither
+// is 0 or 1, with which a library or a sanitizer may end the process.
 constexpr int kResult = 100;
 constexpr const char* kTakesTooMuch = "reading it takes longer than its size explains";
-// A child that waits for ever uses no processor time; on a busy machine it may get little.
+// Limit on wall time, as a multiple of the limit on processor time: a child that waits for ever
+// uses no processor time, and on a busy machine a good child gets little of it.
 constexpr int kPatience = 10;
 
-// Of the whole process, in bytes.
+// Address space of the whole process, in bytes.
 std::size_t address_space() {
   std::size_t pages = 0;
   std::ifstream("/proc/self/statm") >> pages;
@@ -51,11 +52,11 @@ void set_limit(decltype(RLIMIT_AS) what, rlim_t soft, rlim_t hard) {
   ::setrlimit(what, &limit);
 }
 
-// A handler that MPI or a debugger has installed would print a page, or keep the child alive. A
-// stop signal that is sent to all processes of a job is for the parent: if it ended the child, a
-// good file would be taken for a bad one.
+// A handler of MPI or of a debugger would print a page, or keep the child alive; so fatal signals
+// end the child. A stop signal to all processes of a job is for the parent: if it ended the child,
+// a good file would seem to be bad.
 void confine(GuardLimits limits) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // no child holds the lock of a run that has been killed
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // else a child could hold the lock of a run that was killed
   for (const int number : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP}) {
     std::signal(number, SIG_IGN);
   }
@@ -68,12 +69,12 @@ void confine(GuardLimits limits) {
   set_limit(RLIMIT_CPU, seconds, seconds + 1);  // SIGXCPU, then SIGKILL
   set_limit(RLIMIT_CORE, 0, 0);
   set_limit(RLIMIT_FSIZE, 0, 0);
-  // What the C library prints when it finds its heap damaged is no line of ours.
+  // The C library prints when it finds its heap damaged; users should not see that.
   const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
   if (nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
 }
 
-// What is said through the pipe, and how the child then ends.
+// Writes the result to the pipe and ends the child.
 std::pair<int, std::string> outcome_of(const std::function<std::string()>& work,
                                        const Subject& subject) {
   const auto failed = [](const Error& error) {
@@ -95,11 +96,11 @@ std::pair<int, std::string> outcome_of(const std::function<std::string()>& work,
   confine(limits);
   const auto [ending, words] = outcome_of(work, subject);
   if (write_all(pipe_end, std::as_bytes(std::span(words))) != 0) std::abort();
-  ::_exit(ending);  // what runs at exit, MPI's part too, is for the process itself
+  ::_exit(ending);  // functions that run at exit, such as MPI's, are for the parent only
 }
 
-// All that comes through the pipe until its other end is closed; nothing if that takes too long or
-// is too much.
+// Everything from the pipe until its other end is closed; nothing if that takes too long or is too
+// much.
 std::optional<std::string> read_until(const FileDescriptor& pipe, AwakeClock::time_point deadline,
                                       std::size_t most) {
   std::string words;
@@ -118,7 +119,7 @@ std::optional<std::string> read_until(const FileDescriptor& pipe, AwakeClock::ti
   return std::nullopt;
 }
 
-// Never outlives the call that made it.
+// Owns the child: it never outlives the call that made it.
 class Child {
  public:
   explicit Child(pid_t process) : process_(process) {}
@@ -129,7 +130,7 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
-  // How it ended.
+  // Its wait status.
   int wait() {
     while (is_running_ && ::waitpid(process_, &status_, 0) < 0 && errno == EINTR) {
     }
@@ -156,7 +157,7 @@ void judge(int status, const std::string& words, const Subject& subject) {
 }
 
 Error no_child(int error_number) {
-  const std::string what = "cannot start a process to read a file in";
+  const std::string what = "cannot start a process that reads a file";
   return is_file_limit(error_number) ? too_many_files(what, "", error_number)
                                      : too_many_threads(what, error_number);
 }
@@ -165,7 +166,7 @@ Error no_child(int error_number) {
 
 GuardLimits GuardLimits::for_bytes(std::size_t bytes) {
   constexpr std::size_t kLeastMemory = std::size_t{64} << 20;
-  constexpr std::size_t kBytesPerSecond = 50'000'000;  // a tenth of what is seen of a busy machine
+  constexpr std::size_t kBytesPerSecond = 50'000'000;  // a tenth of the rate of a busy machine
   return {.memory = kLeastMemory + 2 * bytes,
           .seconds = 5 + static_cast<int>(bytes / kBytesPerSecond)};
 }

@@ -30,12 +30,12 @@ namespace fs = std::filesystem;
 constexpr const char* kWhat = "run directory";
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr std::array kMarksOfARun = {"config.toml", "metrics.jsonl", kCheckpoints};
-// All of a run, the checkpoints first: once they are gone nothing goes on from them, wherever a
-// kill interrupts the move.
+// All files of a run, the checkpoints first: when they are moved, no run can resume from them,
+// even if a kill interrupts the rest of the move.
 constexpr std::array kFilesOfARun = {kCheckpoints, "metrics.jsonl", "manifest.json", "log.txt",
                                      "config.toml"};
 
-// runs/<config>-<date>-<time>, and -2, -3, ... where runs start within one second.
+// runs/<config>-<date>-<time>, with -2, -3, ... if several runs start within one second.
 fs::path create_new(const std::string& config_name) {
   const fs::path parent = "runs";
   create_folders(kWhat, parent);
@@ -51,7 +51,7 @@ fs::path create_new(const std::string& config_name) {
 fs::path create_at(const fs::path& path) {
   std::error_code failure;
   const bool is_found = fs::exists(path, failure);
-  // create_directories would answer "Not a directory" to both, which sends the user astray.
+  // create_directories would say "Not a directory" in both cases, which misleads the user.
   if (!is_found && is_there(path)) {
     throw Error(ExitCode::io, {.what = kWhat,
                                .where = path.string(),
@@ -74,9 +74,9 @@ void check_holds_no_run(const fs::path& path) {
     throw Error(ExitCode::usage,
                 {.what = kWhat,
                  .where = path.string(),
-                 .why = fmt::format("holds a run already ({} is there)", name),
-                 .remedy = "go on with --resume auto, begin anew with --fresh, or give another "
-                           "--run-dir"});
+                 .why = fmt::format("already holds a run ({} exists)", name),
+                 .remedy = "resume it with --resume auto, start again with --fresh, or give "
+                           "another --run-dir"});
   }
 }
 
@@ -89,7 +89,7 @@ fs::path create_old(const fs::path& path) {
   }
 }
 
-// Returns what was moved where, in a line; empty if there was nothing.
+// Returns one line that says what was moved where; empty if nothing was.
 std::string move_run_away(const fs::path& path) {
   std::vector<std::string> moved;
   fs::path old;
@@ -107,7 +107,7 @@ std::string move_run_away(const fs::path& path) {
       throw io_error("cannot move the old run away", folder, failure);
     }
   }
-  return fmt::format("{}: the run that was there is now in {} ({})", kWhat, escaped(old.string()),
+  return fmt::format("{}: the old run is now in {} ({})", kWhat, escaped(old.string()),
                      fmt::join(moved, ", "));
 }
 
@@ -121,7 +121,7 @@ int next_generation(const fs::path& path, const CheckpointFolder& checkpoints) {
 
 // --- metrics.jsonl ---
 
-// A number that is absent, or none, is before everything: its record stays.
+// A missing number, or a value that is none, counts as the smallest: its record stays.
 std::int64_t number_of(const Json& record, const char* name) {
   const auto found = record.find(name);
   return found != record.end() && found->is_number_integer() ? found->get<std::int64_t>() : -1;
@@ -134,8 +134,8 @@ bool will_be_written_again(const Json& record, std::int64_t step, int epoch) {
   return kind == "test";
 }
 
-// The lines that stay, byte for byte. A kill cuts at most the last one short; a line in the middle
-// that is no record is somebody else's, who may know what it means.
+// The lines that stay, byte for byte. A kill can cut only the last line short. A line in the middle
+// that is no record stays: another program may have written it.
 std::string kept(std::string_view text, std::int64_t step, int epoch) {
   std::string result;
   while (!text.empty()) {

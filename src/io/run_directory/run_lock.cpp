@@ -33,7 +33,7 @@ std::string this_holder() {
                      job != nullptr ? job : "");
 }
 
-// What the holder has written; it may not have come to that yet.
+// The text that the holder has written; it may be empty if the holder has just started.
 std::string holder_of(const FileDescriptor& lock) {
   std::array<char, 256> text{};
   const std::int64_t length = std::max<std::int64_t>(read_all(lock, text), 0);
@@ -42,7 +42,7 @@ std::string holder_of(const FileDescriptor& lock) {
   return std::string(line.empty() ? "another job" : line);
 }
 
-// Not LOCK_NB's EWOULDBLOCK, but what says that there are no locks at all.
+// Whether the file system has no locks at all. EWOULDBLOCK, from LOCK_NB, means a held lock.
 bool means_no_locks(int error_number) {
   return error_number == ENOLCK || error_number == EOPNOTSUPP || error_number == ENOSYS;
 }
@@ -63,7 +63,7 @@ FileDescriptor lock_run_directory(const fs::path& folder, std::vector<std::strin
     }
     if (!means_no_locks(failure)) throw io_error(kWhat, path, failure);
     remarks.push_back(
-        fmt::format("{}: {} cannot be locked ({}): see to it that no other job writes there", kWhat,
+        fmt::format("{}: {} cannot be locked ({}): make sure that no other job writes there", kWhat,
                     escaped(folder.string()), std::generic_category().message(failure)));
   }
   const std::string text = this_holder() + '\n';
