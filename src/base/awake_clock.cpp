@@ -8,12 +8,12 @@
 namespace ptb {
 namespace {
 
-// On a busy machine a thread that sleeps gets its core late, but not by kLongestStep. A deadline
-// that is shorter than that may be missed by a suspension.
+// On a busy machine a sleeping thread gets its core late, but not by kLongestStep. A suspension may
+// use up a deadline that is shorter than that.
 constexpr auto kTick = std::chrono::milliseconds(50);
 constexpr auto kLongestStep = std::chrono::milliseconds(250);
 
-// Of the process, and never destroyed: its thread runs until the last instruction.
+// The process has one. It is never destroyed, because its thread runs until the last instruction.
 class Ticker {
  public:
   static Ticker& instance() {
@@ -22,7 +22,7 @@ class Ticker {
   }
 
   AwakeTime::Duration look() {
-    const std::lock_guard lock(mutex_);  // a time read before it could be older than the last look
+    const std::lock_guard lock(mutex_);  // first: else the time could be older than the last one
     return time_.at(real());
   }
 
@@ -35,7 +35,7 @@ class Ticker {
           std::this_thread::sleep_for(kTick);
         }
       }).detach();
-    } catch (const std::system_error&) {  // a limit on threads: then only who asks for it looks
+    } catch (const std::system_error&) {  // a limit on threads: then only now() reads the clock
     }
   }
 

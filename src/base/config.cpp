@@ -1,4 +1,4 @@
-// From files and flags to a checked Config. toml++ is used here alone.
+// From files and flags to a checked Config. No other file uses toml++.
 #include "ptb_dist/base/config.hpp"
 
 #include <fmt/format.h>
@@ -23,10 +23,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // A configuration with every key and a comment on each has 3 KB. The limit also bounds how deeply a
-// hostile file can nest: at 64 KB of "a.a.a..." toml++ 3.3 overruns an 8 MB stack, at 32 KB it does
-// not.
+// hostile file can nest: 64 KB of "a.a.a..." overrun an 8 MB stack in toml++ 3.3, 32 KB do not.
 constexpr std::int64_t kMaxFileBytes = 16 * 1024;
-// After so many syntax errors the file is something else than a configuration.
+// A file with this many syntax errors is no configuration.
 constexpr int kMaxSyntaxErrors = 20;
 
 using Value = Key::Value;
@@ -59,7 +58,7 @@ std::string why_not_this(const Key& key, const std::string& text) {
     const bool known = std::count(key.choices.begin(), key.choices.end(), text) > 0;
     return known ? "" : "not a choice";
   }
-  // Both would be lost on the way through a path, or through the echo of the configuration.
+  // Neither NUL nor invalid UTF-8 would survive in a path or in the printed configuration.
   if (text.find('\0') != std::string::npos) return "has a NUL byte";
   for (std::string_view rest = text; !rest.empty(); rest.remove_prefix(utf8_length(rest))) {
     if (utf8_length(rest) == 0) return "not UTF-8";
@@ -67,8 +66,8 @@ std::string why_not_this(const Key& key, const std::string& text) {
   return "";
 }
 
-// Stores the value, or says why it cannot be the key's. An integer is accepted for a decimal
-// number, not the other way round.
+// Stores the value, or returns why the key may not have it. An integer is accepted where a decimal
+// number is wanted, but not the reverse.
 std::string store(Config& config, const Key& key, Value value) {
   return with_value(config, key, [&]<class Member>(Member& member) {
     if constexpr (std::is_same_v<Member, double>) {
@@ -84,11 +83,11 @@ std::string store(Config& config, const Key& key, Value value) {
   });
 }
 
-// The text of a flag, read as its key wants it; a text that is no number stays a text, of which
-// store() complains.
+// The text of a flag as a value of its key's type. A text that is no number stays a text; store()
+// then complains.
 Value value_of_flag(const Key& key, const std::string& text) {
   if (std::holds_alternative<std::string Config::*>(key.member)) return text;
-  // from_chars knows no plus.
+  // from_chars does not accept a plus.
   const bool has_plus = text.starts_with('+') && !text.starts_with("+-");
   const char* const begin = text.data() + (has_plus ? 1 : 0);
   const char* const end = text.data() + text.size();
@@ -148,15 +147,15 @@ bool blank_line(std::string& text, toml::source_index number) {
   return true;
 }
 
-// toml++ stops at the first error; to find them all, the line of each is blanked and the text is
+// toml++ stops at the first error. To find all errors, the line of each is blanked and the text is
 // parsed again.
 toml::table parse(std::string text, const std::string& source, std::vector<Complaint>& complaints) {
   for (int i = 0; i < kMaxSyntaxErrors; ++i) {
     try {
       return toml::parse(text);
     } catch (const toml::parse_error& error) {
-      // A blanked line that fails again stands in something longer, and further errors would only
-      // be echoes of the first.
+      // A blanked line that fails again is part of something longer; more errors would only repeat
+      // the first.
       const bool is_new = blank_line(text, error.source().begin.line);
       if (is_new || complaints.empty()) complaints.push_back(syntax_complaint(source, error));
       if (!is_new) break;
@@ -305,7 +304,7 @@ ResolvedConfig resolve_config(const std::string& name_or_file,
     const fs::path path = find_file(name_or_file);
     if (path == name_or_file) config.file = name_or_file;
     read_toml(config, read_file(path), path.string(), complaints);
-  } catch (const Error& error) {  // no such file; the flags are checked all the same
+  } catch (const Error& error) {  // no such file; the flags are still checked
     for (const std::string& line : error.lines()) complaints.push_back({.what = line});
   }
   apply_flags(config, overrides, complaints);

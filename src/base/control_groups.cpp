@@ -20,7 +20,7 @@ double quota_over_period(double quota, double period) {
   return quota > 0 && period > 0 ? quota / period : kNoLimit;
 }
 
-// Of one control group: "max 100000" or "250000 100000".
+// The quota of one control group: "max 100000" or "250000 100000".
 double quota_of_version_2(const fs::path& group) {
   double quota = 0, period = 0;
   std::ifstream(group / "cpu.max") >> quota >> period;
@@ -35,15 +35,15 @@ double quota_of_version_1(const fs::path& group) {
   return quota_over_period(quota, period);
 }
 
-// Of both versions: "max" or a number.
+// In both versions: "max" or a number.
 double threads_of_group(const fs::path& group) {
   double threads = 0;
   std::ifstream(group / "pids.max") >> threads;
   return threads > 0 ? threads : kNoLimit;
 }
 
-// A group is limited by those that it is in as well. Inside a container its path may be that of the
-// host, of which only the end of the walk is there to be read.
+// The groups above a group limit it as well. Inside a container the path may be that of the host;
+// then only the groups at the end of the walk can be read.
 template <class LimitOf>
 double smallest_limit(const fs::path& root, fs::path group, LimitOf limit_of) {
   double smallest = limit_of(root);
@@ -53,7 +53,7 @@ double smallest_limit(const fs::path& root, fs::path group, LimitOf limit_of) {
   return smallest;
 }
 
-// Over the groups of a process that have this controller.
+// For the groups of a process that have this controller.
 template <class LimitOf2, class LimitOf1>
 double smallest_limit(const std::string& groups, const fs::path& root,
                       const std::string& controller, LimitOf2 of_version_2, LimitOf1 of_version_1) {

@@ -10,10 +10,10 @@
 namespace ptb {
 namespace {
 
-// A path may have 4096 bytes and stands in a line in full.
+// A line shows a path in full, and a path may have 4096 bytes.
 constexpr std::size_t kLongestPart = 4096;
 
-// C0, DEL and C1 (U+0080 to U+009F, which terminals obey as well).
+// C0, DEL and C1 (U+0080 to U+009F control terminals, too).
 bool is_control(std::string_view character) {
   const auto first = static_cast<unsigned char>(character[0]);
   if (character.size() == 1) return first < 0x20 || first == 0x7f;
@@ -90,14 +90,14 @@ std::string one_line(std::string_view text) { return escaped(text, std::string::
 std::size_t utf8_length(std::string_view text) {
   if (text.empty()) return 0;
   const unsigned first = static_cast<unsigned char>(text[0]);
-  if (first < 0x80) return 1;  // by far the most, of a corpus
+  if (first < 0x80) return 1;  // by far the most frequent in a corpus
   const auto byte = [text](std::size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
   };
   const auto continues = [&byte](std::size_t i) { return (byte(i) & 0xc0u) == 0x80u; };
   const unsigned second = byte(1);
   if (first >= 0xc2 && first <= 0xdf) return continues(1) ? 2 : 0;
-  // The second byte's bounds shut out overlong forms (e0, f0), surrogates (ed) and all that is
+  // The bounds of the second byte exclude overlong forms (e0, f0), surrogates (ed) and characters
   // above U+10FFFF (f4).
   if (first >= 0xe0 && first <= 0xef) {
     const unsigned low = first == 0xe0 ? 0xa0 : 0x80;
@@ -113,8 +113,8 @@ std::size_t utf8_length(std::string_view text) {
 }
 
 std::string did_you_mean(std::string_view given, const std::vector<std::string>& names) {
-  // Two slips, or a third of a long name; beyond that a suggestion is noise. The cut keeps a
-  // hostile key from costing its length times the table.
+  // Two mistakes, or a third of a long name; a suggestion further away is noise. The cut bounds
+  // the time for a hostile key, which grows with its length.
   constexpr std::size_t kLongestName = 100;
   if (given.size() > kLongestName) return {};
   const std::string* nearest = nullptr;

@@ -35,7 +35,7 @@ bool read_number(std::string_view text, Integer& value) {
   return result.ec == std::errc() && result.ptr == text.data() + text.size() && value >= 0;
 }
 
-// What stands before the separator; the rest stays in `text`. Without a separator that is all.
+// The part before the separator; the rest stays in `text`. Without a separator it is everything.
 std::string_view take_until(std::string_view& text, char separator) {
   const std::size_t end = text.find(separator);
   const std::string_view head = text.substr(0, end);

@@ -1,4 +1,4 @@
-// The texts of the flags as the command line has them, and what they mean.
+// The texts of the flags on the command line, and their meaning.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace ptb {
 
-// The raw texts of the flags, in the order given; empty where a flag was not.
+// The raw texts of the flags, in the order given; empty for a flag that was not given.
 struct Flags {
   bool dry_run = false;
   bool fresh = false;
@@ -25,7 +25,7 @@ struct Flags {
   std::vector<std::vector<std::string>> keys;  // in the schema's order
 };
 
-// Fills `line`, whose action is known, from the flags; adds a complaint for each that is wrong.
+// Fills `line` from the flags; its action is set already. Adds a complaint for each wrong flag.
 void read_flags(CommandLine& line, const Flags& flags, std::vector<Complaint>& complaints);
 
 }  // namespace ptb

@@ -24,7 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What MPI_Init of Open MPI 4.1 takes, with room to spare: measured by tests/fault/limits_test.py,
+// What MPI_Init of Open MPI 4.1 needs, with room to spare. Measured by tests/fault/limits_test.py,
 // which lowers each limit until the start fails.
 constexpr int kFilesOfMpi = 28;
 constexpr int kThreadsOfMpi = 4;
@@ -70,7 +70,7 @@ void require_files(int count) {
       continue;
     }
     if (is_file_limit(errno)) throw too_many_files("MPI cannot be started", "", errno);
-    return;  // there is no /dev/null
+    return;  // /dev/null is missing
   }
 }
 
@@ -150,10 +150,10 @@ Error error_in_flight() {
     return error;
   } catch (const std::bad_alloc&) {
     return out_of_memory();
-  } catch (const fs::filesystem_error& error) {  // a system_error, too
+  } catch (const fs::filesystem_error& error) {  // before system_error, its base class
     return defect(error.what());
   } catch (const std::system_error& error) {
-    // std::thread and std::async throw no other.
+    // Only std::thread and std::async throw it.
     if (error.code() == std::errc::resource_unavailable_try_again) {
       return too_many_threads("cannot start a thread", error.code().value());
     }
@@ -178,7 +178,7 @@ IdleThreads::IdleThreads(int wanted) : before_(threads_of_process()) {
 IdleThreads::~IdleThreads() {
   end_.count_down();
   for (std::thread& thread : threads_) thread.join();
-  // The kernel counts a thread for a moment after it was joined, and others are started next.
+  // The kernel still counts a thread for a moment after its join, and more threads start next.
   for (int wait = 0; wait < 1000 && threads_of_process() > before_; ++wait) {
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   }

@@ -9,35 +9,36 @@
 namespace ptb {
 namespace {
 
-// A name matches with its suffixes, too: OpenMP 5.1 has OMP_DYNAMIC_ALL, OMP_DYNAMIC_DEV_0.
+// A name with a suffix matches, too: OpenMP 5.1 has OMP_DYNAMIC_ALL, OMP_DYNAMIC_DEV_0.
 constexpr std::array<std::string_view, 17> kHidden = {
     // fewer threads
     "OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_NESTED", "OMP_MAX_ACTIVE_LEVELS",
-    // other cores: libgomp binds the first thread, too, and ranks then take its one core for theirs
+    // other cores: libgomp binds the first thread, too; a rank would then see only that one core
     "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY",
-    // stacks that are too small for oneDNN, or too large to be had
+    // stacks that are too small for oneDNN, or too large to be allocated
     "OMP_STACKSIZE", "GOMP_STACKSIZE",
-    // the same for LLVM's runtime, which some preload
+    // the same for LLVM's runtime, which some users preload
     "KMP_AFFINITY", "KMP_HW_SUBSET", "KMP_ALL_THREADS", "KMP_DEVICE_THREAD_LIMIT",
     "KMP_DYNAMIC_MODE", "KMP_LIBRARY", "KMP_MAX_THREADS", "KMP_STACKSIZE"};
 // The user's own choice of how threads wait.
 constexpr std::array<std::string_view, 2> kWaiting = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"};
-// No library of the program reads these before main, and most environments have one of them.
+// No library of the program reads these before main, and most environments have one.
 constexpr std::array<std::string_view, 8> kLent = {
     "_=", "OLDPWD=", "PWD=", "SHLVL=", "HOME=", "PATH=", "USER=", "TERM="};
 
-// How long a thread looks for its next work before it sleeps. libgomp's own 300,000 turns are 8 ms
-// on a recent Xeon: beside other programs the threads then burn the time that the thread needs for
-// which they wait. None at all costs 10 to 25 % on an idle machine (tests/bench/RESULTS.md).
+// How long a thread looks for its next work before it sleeps. libgomp's default of 300,000 rounds
+// takes 8 ms on a recent Xeon: beside other programs, the waiting threads then take the time of the
+// thread for which they wait. No rounds at all cost 10 to 25 % on an idle machine
+// (tests/bench/RESULTS.md).
 constexpr long kSpinNanoseconds = 20'000;
 
-// All of this runs before any constructor, and the C library's own: no memory is allocated, and
-// nothing here needs to be constructed.
+// All of this runs before any constructor, even the C library's: it allocates no memory and uses
+// nothing that must be constructed.
 constexpr std::size_t kMost = 32;
 std::array<const char*, kMost> hidden;
 std::size_t hidden_count = 0;
 std::array<char, 48> spin_setting;
-char* lent = nullptr;  // what stood in spin_setting's place
+char* lent = nullptr;  // the entry that spin_setting replaces
 
 template <std::size_t n>
 bool starts_with_any(std::string_view text, const std::array<std::string_view, n>& starts) {
@@ -50,8 +51,9 @@ long now() {
   return time.tv_sec * 1'000'000'000L + time.tv_nsec;
 }
 
-// Turns of libgomp's waiting loop in kSpinNanoseconds. The pause in it takes 10 cycles on one
-// processor and 140 on another. The shortest of a few, since another process may come between.
+// Rounds of libgomp's waiting loop in kSpinNanoseconds. Its pause instruction takes 10 cycles on
+// one processor and 140 on another. The shortest of a few measurements counts, because another
+// process may have interrupted one.
 long spin_count() {
   constexpr int kTurns = 100;
   long shortest = kSpinNanoseconds;
@@ -82,9 +84,9 @@ void write_spin_setting() {
   std::reverse_copy(digits.begin(), digits.begin() + count, end);
 }
 
-// The array ends with a null pointer, behind which there is no room: a new entry stands where one
-// was hidden, or where one is lent until all constructors have run. Without either threads wait as
-// libgomp has it.
+// The array ends with a null pointer and has no room after it. So a new entry takes the place of a
+// hidden one, or of one that is put back after all constructors have run. If there is neither,
+// threads wait as libgomp does by default.
 void arrange_environment(int, char**, char** environment) {
   bool is_waiting_set = false;
   char** end = environment;
@@ -114,8 +116,8 @@ void arrange_environment(int, char**, char** environment) {
 [[gnu::section(".preinit_array"),
   gnu::used]] void (*const arrange_first)(int, char**, char**) = arrange_environment;
 
-// After the constructors of all libraries: from here on the environment is the user's again, but
-// for what was hidden, which a runtime that reads late must not find either.
+// Runs after the constructors of all libraries: the environment becomes the user's again. Hidden
+// variables stay hidden, because a runtime may read them late.
 [[gnu::constructor]] void return_what_was_lent() {
   if (environ == nullptr) return;  // a constructor cleared it
   char** end = environ;

@@ -16,10 +16,10 @@ namespace {
 
 constexpr int kStopSignals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP, SIGXCPU};
 
-// Plain data, since it is written before the constructors of this program run.
+// Plain data, because it is written before the constructors of this program run.
 bool is_blocked;
-sigset_t taken;          // what is waited for
-sigset_t blocked_by_us;  // what others are not to inherit
+sigset_t taken;          // the signals that the thread waits for
+sigset_t blocked_by_us;  // the signals that child processes get unblocked
 
 std::atomic<int> first_signal{0};
 std::atomic<bool> is_released{false};
@@ -30,7 +30,7 @@ bool is_ignored(int signal) {
   return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
-// As it would have ended without us.
+// Ends the process as the signal would without this program's blocking.
 [[noreturn]] void end_by(int signal) {
   struct sigaction action = {};
   action.sa_handler = SIG_DFL;
@@ -40,7 +40,7 @@ bool is_ignored(int signal) {
   sigaddset(&only, signal);
   ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
   ::raise(signal);
-  ::_exit(128 + signal);  // process 1 of a container does not end by a signal of its own
+  ::_exit(128 + signal);  // process 1 of a container cannot end itself by a signal
 }
 
 void* take_signals(void*) {
@@ -66,7 +66,7 @@ void block_stop_signals() noexcept {
   sigemptyset(&taken);
   for (const int signal : kStopSignals) sigaddset(&taken, signal);
   ::pthread_sigmask(SIG_BLOCK, &taken, &before);
-  // Blocked, an ignored signal would stay pending and be waited for like any other.
+  // A blocked signal that is ignored would stay pending, and the thread would receive it.
   for (const int signal : {SIGINT, SIGHUP}) {
     if (is_ignored(signal)) sigdelset(&taken, signal);
   }
@@ -77,11 +77,11 @@ void block_stop_signals() noexcept {
 }
 
 void catch_stop_signals() {
-  block_stop_signals();  // where a program is not told of what comes before main
+  block_stop_signals();  // for a program that did not call it before main
   ::pthread_atfork(nullptr, nullptr, give_back_mask);
   sigset_t all, mask;
   sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &mask);  // the thread is no place for others' handlers
+  ::pthread_sigmask(SIG_SETMASK, &all, &mask);  // no handler of a library may run on this thread
   pthread_t thread{};
   const int failure = ::pthread_create(&thread, nullptr, take_signals, nullptr);
   ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);

@@ -15,7 +15,7 @@ std::string bytes_text(std::int64_t bytes) {
   if (bytes < 1000) return fmt::format("{} byte{}", bytes, bytes == 1 ? "" : "s");
   double value = static_cast<double>(bytes) / 1e3;
   std::size_t unit = 0;
-  // From 999.95 on, one decimal would round to 1000.0.
+  // With one decimal, 999.95 and more would round to 1000.0.
   for (; value >= 999.95 && unit + 1 < units.size(); ++unit) value /= 1000;
   return fmt::format("{:.{}f} {}", value, units[unit].decimals, units[unit].name);
 }
