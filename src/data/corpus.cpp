@@ -21,7 +21,7 @@ constexpr std::size_t kMaxVocabularyBytes = std::size_t{128} << 20;
 
 using WordIndex = std::unordered_map<std::string, std::int32_t>;
 
-// The training split, with words numbered by their first appearance.
+// The training split; its words are numbered by first appearance.
 struct TrainingText {
   WordIndex index;
   std::vector<std::int64_t> counts;  // by index
@@ -40,7 +40,7 @@ std::filesystem::path path_of(const std::filesystem::path& folder, Split split) 
   return folder / fmt::format("ptb.{}.txt", kSplitNames[static_cast<std::size_t>(split)]);
 }
 
-// What the tokenizer has seen of marks at the ends of lines.
+// Copies what the tokenizer has counted of end marks.
 void note_marks(const Tokenizer& tokens, Split split, Corpus& corpus) {
   corpus.marked_lines[static_cast<std::size_t>(split)] = tokens.marked_lines();
   if (corpus.end_mark.empty()) corpus.end_mark = tokens.end_mark();
@@ -69,7 +69,7 @@ TrainingText read_training_text(const std::filesystem::path& folder, int vocab_s
       if (text.index.size() > std::max(vocabulary_limit, std::size_t{kMaxCountedWords})) break;
     }
     ++text.counts[static_cast<std::size_t>(entry->second)];
-    // Beyond the limit only the size of the vocabulary is still wanted.
+    // Beyond the limit only the size of the vocabulary matters, for the message.
     if (text.index.size() <= vocabulary_limit) text.tokens.push_back(entry->second);
   }
   check_vocabulary_size(folder, text.index.size(), vocab_size);

@@ -13,7 +13,7 @@
 namespace ptb {
 namespace {
 
-// "lower --batch-size to 240 or --num-steps to 3": each of them is enough.
+// "lower --batch-size to 240 or --num-steps to 3": each of the two is enough.
 std::string remedy_for_short_split(std::int64_t tokens, int lanes, int shortest_lane,
                                    const SplitFlags& flags) {
   std::vector<std::string> ways;
@@ -124,8 +124,8 @@ WordPositions find_words(const Window& window, std::span<const std::int32_t> wor
     require(word != words.end() && *word == id, "every input is one of the words");
     row_of.push_back(static_cast<std::size_t>(word - words.begin()));
   }
-  // Sizes are counted two places up, so that placing row u may move row_begin[u + 1] from the row's
-  // begin to its end, which is where it has to stand.
+  // The size of row u is counted in row_begin[u + 2]. After the sums row_begin[u + 1] is the begin
+  // of row u, and placing its positions moves it to the end of the row, as required.
   WordPositions result;
   std::vector<std::int32_t>& begin = result.row_begin;
   begin.assign(words.size() + 2, 0);

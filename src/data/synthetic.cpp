@@ -3,18 +3,18 @@
 // Word r of V (r from 0) has Zipf's weight z_r = 1/(r+1) / Σ 1/(i+1) and belongs to class r mod C,
 // with C = ⌊√V⌋. After a word of class c, the next one is drawn
 //   with probability s = 3/4 from the words of class c, else from all words, by the same weights.
-// So a word's class, and nothing before it, tells what may follow, and words come in runs of a
-// class. With π_c = Σ_{r in c} z_r:
+// So only the class of the last word decides what may follow, and words come in runs of a class.
+// With π_c = Σ_{r in c} z_r:
 //   p(r | c) = z_r a_c            if r is in class c, where a_c = s/π_c + 1 − s
 //              z_r (1 − s)        else
 //   Σ_c π_c p(r | c) = z_r        hence the words' frequencies are Zipf's,
 //   entropy rate = −Σ_c π_c Σ_r p(r | c) log p(r | c),
-// and exp of it is the least perplexity that a model can reach on average: 51 for 10,000 words,
-// where one that ignores the context has 741 (about that of PTB).
+// and exp of it is the lowest perplexity that a model can reach on average: 51 for 10,000 words. A
+// model that ignores the context has 741 (about as on PTB).
 //
-// Word 0 is <unk>. Each split begins with it, so it always is in the vocabulary; words that the
-// training split lacks become <unk> elsewhere. There are none with the default sizes. Where there
-// are, a split's entropy is a little lower than the source's, and the bound as much too high.
+// Word 0 is <unk>. Each split begins with it, so it is always in the vocabulary. A word that the
+// training split lacks becomes <unk> in the other splits. With the default sizes there is none. If
+// there is one, the entropy of a split is a little below the source's, so the bound is too high.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -44,8 +44,8 @@ constexpr double kStay = kStayBelow / kTwoTo32;
 // PTB's proportions.
 constexpr std::array<std::int64_t, 3> kPtbTokens = {929'589, 73'760, 82'430};
 
-// Cumulative weights of some words. Built and searched with sums, products and comparisons only,
-// which round alike on every machine.
+// Cumulative weights of some words. They are built and searched with sums, products and comparisons
+// only, because these round alike on every machine.
 class WeightTable {
  public:
   // Words first, first + stride, ... below `words`.
@@ -63,7 +63,7 @@ class WeightTable {
     }
     return result;
   }
-  // The word at `fraction` in [0, 1) of the sum.
+  // The word at which the cumulative sum passes `fraction` in [0, 1) of the whole.
   int word_at(double fraction) const {
     const auto place = std::upper_bound(cumulative_.begin(), cumulative_.end(), fraction * sum());
     return first_ + stride_ * static_cast<int>(place - cumulative_.begin());

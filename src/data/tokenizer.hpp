@@ -1,7 +1,7 @@
 // From the bytes of a file to its tokens.
 //
-// A file is read in blocks and checked character by character, so that memory does not depend on
-// how its lines are cut, and a hostile file is refused early. Rules beyond those of corpus.hpp:
+// A file is read in blocks and checked character by character. So memory does not depend on the
+// length of lines, and a hostile file is refused early. Rules beyond those of corpus.hpp:
 //   - A UTF-8 byte order mark at the very beginning is accepted and dropped.
 //   - NUL bytes and invalid UTF-8 (overlong forms, surrogates and values above U+10FFFF included)
 //     are refused, with their line, from 1, and byte offset in the file, from 0.
@@ -29,7 +29,7 @@ inline constexpr std::size_t kMaxWordBytes = std::size_t{64} << 10;
 inline constexpr std::int64_t kMaxTokens = std::int64_t{1} << 28;  // 1 GiB of ids
 
 //   for (Tokenizer tokens(path); tokens.next();) use(tokens.word());
-// Error 65 for whatever is wrong with the file.
+// Error 65 for any defect of the file.
 class Tokenizer {
  public:
   explicit Tokenizer(const std::filesystem::path& path);
@@ -40,8 +40,8 @@ class Tokenizer {
   const std::string& word() const { return word_; }
   // "path:line" of the token, for messages.
   std::string place() const;
-  // Lines so far that ended in a mark of other tools, <eos> or </s>, before their line feed; the
-  // first such mark.
+  // How many lines so far had an end mark of other tools, <eos> or </s>, before their line feed;
+  // and the first such mark.
   std::int64_t marked_lines() const { return marked_lines_; }
   const std::string& end_mark() const { return end_mark_; }
 
@@ -55,13 +55,13 @@ class Tokenizer {
   std::string path_;
   FileDescriptor file_;
   std::vector<char> block_;
-  std::string_view text_{};  // what is left of the block
+  std::string_view text_{};  // the rest of the block
   std::int64_t offset_ = 0;  // of text_'s first byte, in the file
   std::int64_t line_ = 1;
   std::int64_t line_begin_ = 0;
   std::int64_t tokens_ = 0;
   bool has_words_ = false;
-  bool ended_line_ = false;  // the token is the <eos> that ended the line before line_
+  bool ended_line_ = false;  // the token is the <eos> of the line before line_
   std::string word_{};
   std::int64_t marked_lines_ = 0;
   std::string end_mark_{};

@@ -1,4 +1,4 @@
-// The order of a vocabulary, which corpora from files and the synthetic one share.
+// The order of a vocabulary, for corpora from files and for the synthetic one.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,11 @@ inline constexpr std::int32_t kNoId = -1;
 
 struct Vocabulary {
   std::vector<std::string> words;    // by id
-  std::vector<std::int32_t> new_id;  // by the caller's index; kNoId for a word that never occurred
+  std::vector<std::int32_t> new_id;  // by the caller's index; kNoId for a word that never occurs
 };
 
-// Sorts words by descending count, ties by ascending byte order, and leaves out those of count 0.
-// counts[i] belongs to words[i]; no word stands twice.
+// Sorts words by descending count, ties by ascending byte order, and drops those of count 0.
+// counts[i] belongs to words[i]; each word occurs once.
 Vocabulary order_vocabulary(std::vector<std::string> words, std::span<const std::int64_t> counts);
 
 }  // namespace ptb

@@ -6,7 +6,7 @@
 namespace ptb {
 namespace {
 
-// Where a window's arrays begin in a row of a batch's table; inputs do at 0.
+// Where a window's arrays begin in a row of a batch's table. The inputs begin at 0.
 struct RowLayout {
   RowLayout(const Lanes& split, std::int64_t lanes, std::int64_t max_words)
       : capacity(split.num_steps() * lanes),

@@ -5,9 +5,8 @@
 namespace ptb {
 namespace {
 
-// A batch's segments by number. A batch of training has forward, then those of the backward pass in
-// their order. A batch of evaluation has one for each number of steps that a window has: the last
-// window of a split may be shorter.
+// The segments of a batch by number. In training: forward, then the backward pass in its order. In
+// evaluation: one for each length of window, because the last window of a split may be shorter.
 constexpr int kForward = 0;
 
 SegmentKey segment_key(const Batch& batch, int index) { return {.owner = &batch, .index = index}; }
@@ -33,7 +32,7 @@ std::vector<Tensor> RecurrentState::tensors() const {
   std::vector<Tensor> result;
   for (std::int64_t layer = 0; layer < h.shape()[0]; ++layer) {
     result.push_back(h[layer]);
-    // Not by c.empty(), which no lanes are, too.
+    // Not by c.empty(): that is also true without lanes.
     if (c.shape().rank() == h.shape().rank()) result.push_back(c[layer]);
   }
   return result;
@@ -123,7 +122,7 @@ StackActivations LanguageModel::recur(const Batch& batch, RecurrentState& state,
 void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace& workspace,
                             const Tensor& loss) {
   backend_.prepare(parameters_.weights());
-  // Groups of lanes may share a workspace, but each has a batch.
+  // The key is the batch's, because groups of lanes may share a workspace, but not a batch.
   backend_.run_segment(segment_key(batch, kForward), [&] {
     workspace.dropout.first_lane = batch.lanes().first;
     backend_.draw_dropout(workspace.dropout);

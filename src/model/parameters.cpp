@@ -10,8 +10,8 @@
 namespace ptb {
 namespace {
 
-// Versions are unique in the process, so that copies of one replica's weights are never taken for
-// another's.
+// Versions are unique in the process, so that copies of one replica's weights are never used for
+// another replica.
 std::uint64_t next_version() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;

@@ -28,7 +28,7 @@ Evaluator::Evaluator(const EvaluatorParts& parts, const Lanes& lanes, Sharing sh
               {.max_steps = lanes.num_steps(), .softmax_rows = softmax_rows()}),
       sums_(parts.backend, mine_.count) {}
 
-// The lanes that this rank runs, by groups.
+// The lanes that this rank runs, by group.
 std::vector<LaneSlice> Evaluator::slices() const {
   if (sharing_ == Sharing::positions) return {{0, lanes_.lanes(), lanes_.lanes()}};
   return groups_of_rank(lanes_.lanes(), parts_.groups, parts_.rank, parts_.ranks);
@@ -41,11 +41,11 @@ std::int64_t Evaluator::softmax_rows() const {
   for (const PositionRange& share : shares_of(lanes_.num_steps() * lanes_.lanes())) {
     most = std::max(most, share.count);
   }
-  return std::max<std::int64_t>(most, 1);  // a rank may have none
+  return std::max<std::int64_t>(most, 1);  // a rank may have no position, but 0 means all
 }
 
-// The positions of a group's window whose softmax is wanted: all, or a share for each group that is
-// this rank's.
+// The positions of a window whose softmax a group needs: all, or a share for each group of this
+// rank.
 std::vector<PositionRange> Evaluator::shares_of(int positions) const {
   if (sharing_ == Sharing::lanes) return {{0, positions}};
   std::vector<PositionRange> shares;

@@ -8,7 +8,7 @@ namespace {
 
 int first_half(int count) { return (count + 1) / 2; }
 
-// Turns of the `count` groups whose sum goes to `slab`.
+// Appends the turns of `count` groups whose sum goes to `slab`.
 void add_turns(std::vector<Turn>& turns, int count, int slab) {
   if (count == 1) {
     turns.push_back({.slab = slab});

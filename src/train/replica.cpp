@@ -15,7 +15,7 @@ EvaluatorParts evaluator_parts(const ReplicaParts& parts, LanguageModel& model) 
           .ranks = parts.work.ranks};
 }
 
-// `to` [b,...] from its lanes of `from` [B,...].
+// Fills `to` [b,...] from its lanes in `from` [B,...].
 void upload_lanes(Backend& backend, const Tensor& to, const HostTensor& from, LaneSlice lanes) {
   const std::size_t lane_bytes = from.values.size() / static_cast<std::size_t>(lanes.global);
   backend.upload(to, std::span(from.values)

@@ -30,7 +30,7 @@ Step::Step(const StepParts& parts)
 }
 
 Step::InFlight Step::run(const StepInputs& inputs) {
-  // 1. The next window of every group's lanes, and what this rank asks for.
+  // 1. The next window of every group's lanes, and the requests of this rank.
   groups_.begin_window(inputs.window);
   slabs_.front().sums.set_requests(backend_, inputs.requests);
 
@@ -40,7 +40,7 @@ Step::InFlight Step::run(const StepInputs& inputs) {
     const Turn& turn = turns_[index];
     Slab& slab = slabs_[static_cast<std::size_t>(turn.slab)];
 
-    // 2. Forward: tokens to cross-entropy, whose sum over the ranks leaves with the requests.
+    // 2. Forward: tokens to cross-entropy. Its sum over the ranks starts, with the requests.
     model_.forward(*group.batch, group.state, *group.workspace, slab.sums.losses());
     if (inputs.spoils_loss) {
       backend_.upload(slab.sums.losses(), std::as_bytes(std::span(&kNaN, 1)));
@@ -48,7 +48,8 @@ Step::InFlight Step::run(const StepInputs& inputs) {
     pass_on(
         turn, [](const Slab& of) { return of.sums.sum(); }, "the loss", sums);
 
-    // 3. Backward, segment by segment; each part of the gradient leaves as soon as it is complete.
+    // 3. Backward, segment by segment. The sum of each part of the gradient over the ranks starts
+    // as soon as the part is complete.
     for (const Segment& segment :
          model_.backward_segments(*group.batch, *group.workspace, slab.gradients)) {
       backend_.run_segment(segment.key, segment.enqueue);
@@ -65,21 +66,21 @@ Step::InFlight Step::run(const StepInputs& inputs) {
   // 5. Global-norm clip, and the update.
   update();
 
-  // 6. What the host wants to know leaves, and is read later.
+  // 6. The results start on their way to the host, which reads them later.
   return {.sum = backend_.begin_download(slabs_.front().sums.sum()),
           .norm = backend_.begin_download(sgd_.norm())};
 }
 
 StepResult Step::result(const InFlight& window, const std::string& what) {
-  communicator_.await(window.norm.event, what);  // the norm leaves last
+  communicator_.await(window.norm.event, what);  // the norm is the last to be copied
   const WindowSums::Values sums = WindowSums::read(window.sum);
   return {.cross_entropy = sums.cross_entropy,
           .gradient_norm = window.norm.read<double>(1).front(),
           .requests = sums.requests};
 }
 
-// What the turn has left in its slab is added along the tree of groups; behind the last turn the
-// sum of all groups leaves for the sum over ranks.
+// Adds the result of a turn along the tree of groups. After the last turn the sum of all groups
+// goes into the sum over ranks.
 void Step::pass_on(const Turn& turn, const std::function<Tensor(const Slab&)>& part,
                    const std::string& what, std::vector<Reduction>& sums) {
   auto slab = static_cast<std::size_t>(turn.slab);
