@@ -1,18 +1,18 @@
-// Signal handlers of others, and the threads that compute.
+// Keeps signal handlers of other code off the stacks of threads that compute.
 //
-// The program handles no signal itself (base/stop.hpp), but libraries, profilers and preloaded
-// tools do. A handler runs on the stack of the thread that the signal meets, and oneDNN 2's
+// The program itself handles no signal (base/stop.hpp), but libraries, profilers and preloaded
+// tools do. A handler runs on the stack of the thread that receives the signal. oneDNN 2's
 // generated matrix products (AVX2, AVX-512) let the stack pointer point into their own data on the
-// heap: the handler's frame overwrites them, which ends in a crash or in wrong weights without a
-// message. Other products are several times slower, so it is the handlers that are sent elsewhere.
-// The loader looks for a symbol in the program before it looks into any library; here the program
-// has functions of the C library under their own names:
-//   - sigaction and signal: every handler is installed with SA_ONSTACK.
-//   - pthread_create: every thread, those of OpenMP too, has an alternate stack for it, and takes
-//     no signal before and after.
-// Not reached is a handler that is installed by the system call itself, or by sigset().
+// heap. The frame of the handler then overwrites these data: the program crashes, or has wrong
+// weights without a message. Other products are several times slower, so the handlers get another
+// stack. The loader looks for a symbol in the program before it looks into libraries, so this file
+// replaces functions of the C library:
+//   - sigaction and signal install every handler with SA_ONSTACK.
+//   - pthread_create gives every thread, OpenMP's too, an alternate stack for handlers; the thread
+//     receives no signal before it has one and after it has given it up.
+// A handler that is installed by the system call itself, or by sigset(), is not covered.
 //
-// Linked into the program alone: tests use a program without it, to see that the fault is there.
+// Only the program links this file: a test shows the fault with a program that does not.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
@@ -26,11 +26,11 @@
 
 namespace {
 
-// What a handler may use: Open MPI's prints the stack, profilers walk it. Address space, of which
-// only what a handler touches becomes memory.
+// Room for a handler: Open MPI's prints the stack, profilers walk it. This is address space; only
+// the pages that a handler touches become memory.
 constexpr std::size_t kRoom = std::size_t{256} << 10;
 
-// The next function of this name: the C library's, or that of a tool that stands in between too.
+// The next function of this name: the C library's, or that of a preloaded tool.
 template <class Function>
 Function next(const char* name) {
   return reinterpret_cast<Function>(::dlsym(RTLD_NEXT, name));
@@ -46,19 +46,19 @@ PthreadCreateFunction next_pthread_create() {
   return function;
 }
 
-// The calling thread's alternate stack, as long as this lives. Without memory for it the thread
-// goes on without: it is a protection, not a need.
+// The calling thread's alternate stack, as long as this object lives. If there is no memory for it,
+// the thread runs without: it is a protection, and not required.
 class AlternateStack {
  public:
   AlternateStack() {
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    // The kernel stores all registers there, of AMX 8 KiB.
+    // The kernel stores all registers there; those of AMX take 8 KiB.
     const std::size_t least = ::getauxval(AT_MINSIGSTKSZ);
     bytes_ = (page + least + kRoom + page - 1) / page * page;
     begin_ = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (begin_ == MAP_FAILED) return;
-    ::mprotect(begin_, page, PROT_NONE);  // a handler that needs more crashes, and spoils nothing
+    ::mprotect(begin_, page, PROT_NONE);  // a handler that needs more room crashes at once
     const stack_t stack{
         .ss_sp = static_cast<std::byte*>(begin_) + page, .ss_flags = 0, .ss_size = bytes_ - page};
     ::sigaltstack(&stack, nullptr);
@@ -69,7 +69,7 @@ class AlternateStack {
     ::sigaltstack(nullptr, &stack);
     const auto* mine = static_cast<std::byte*>(begin_);
     const auto* now = static_cast<std::byte*>(stack.ss_sp);
-    if (now > mine && now < mine + bytes_) {  // else somebody has given the thread another
+    if (now > mine && now < mine + bytes_) {  // else other code has replaced the stack
       const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
       ::sigaltstack(&none, nullptr);
     }
@@ -83,7 +83,7 @@ class AlternateStack {
   std::size_t bytes_ = 0;
 };
 
-// No signal is taken while this lives, unless the mask is changed; then it is again as it was.
+// Blocks all signals while it lives, unless other code changes the mask; then restores the mask.
 class AllBlocked {
  public:
   AllBlocked() {
@@ -104,11 +104,10 @@ class AllBlocked {
 struct Start {
   void* (*routine)(void*);
   void* argument;
-  sigset_t mask;  // the thread's, once it has its alternate stack
+  sigset_t mask;  // of the thread, set when it has its alternate stack
 };
 
-// Begun with all signals blocked, and left so again; also by pthread_exit and pthread_cancel, which
-// run destructors.
+// Begins and ends with all signals blocked; pthread_exit and pthread_cancel run destructors, too.
 void* run_with_alternate_stack(void* given) {
   const Start start = *std::unique_ptr<Start>(static_cast<Start*>(given));
   const AlternateStack stack;
@@ -117,8 +116,8 @@ void* run_with_alternate_stack(void* given) {
   return start.routine(start.argument);
 }
 
-// The first thread keeps its own for good. Nothing of this process has run here but the loader:
-// preloaded libraries come later, and from then on a handler may call sigaction at any time.
+// The first thread keeps its alternate stack for ever. Only the loader has run so far. Preloaded
+// libraries run later, and from then on a handler may call sigaction at any time.
 void prepare(int, char**, char**) {
   alignas(AlternateStack) static std::byte place[sizeof(AlternateStack)];
   new (place) AlternateStack;
@@ -149,7 +148,7 @@ sighandler_t signal(int number, sighandler_t handler) noexcept {
   return sigaction(number, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
 }
 
-// What strict ISO C gets for signal().
+// The name of signal() in strict ISO C.
 sighandler_t __sysv_signal(int number, sighandler_t handler) noexcept {
   struct sigaction action = {}, before = {};
   action.sa_handler = handler;

@@ -25,9 +25,9 @@ void print_error(const Error& error, const std::string& who) {
   }
 }
 
-// Called by the loader when it has loaded the libraries and none has run yet. So are two others, of
-// handler_stacks.cpp and base/openmp_environment.cpp, in the order in which they were linked; it
-// does not matter, since none of the three uses what another has arranged.
+// The loader calls this when it has loaded the libraries, before any of them runs. It also calls
+// two functions of handler_stacks.cpp and base/openmp_environment.cpp, in the order of linking.
+// That order does not matter, because the three are independent.
 void before_main(int, char**, char**) {
   block_stop_signals();
   console::fill_gaps();
@@ -70,8 +70,8 @@ int run_in_session(int argc, char** argv, const Factories& factories) {
   try {
     catch_stop_signals();
     Session session(&argc, &argv);
-    // An error that all ranks have is told once and they leave together. Any other may be one
-    // rank's own while the others wait for it, so it ends them all.
+    // An error that all ranks have is printed once, and all ranks leave together. Any other error
+    // may be that of one rank while the others wait for it, so it ends all ranks.
     const std::string who =
         session.size() == 1 ? "" : fmt::format("rank {} ({}): ", session.rank(), session.host());
     const auto end_all = [&](const Error& error) {
@@ -99,9 +99,9 @@ int run_in_session(int argc, char** argv, const Factories& factories) {
 int run_program(int argc, char** argv, const Factories& factories) {
   constexpr auto kLastWords = std::chrono::seconds(2);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an I/O error like a full disk
-  std::signal(SIGPIPE, SIG_IGN);  // the log goes on when standard output is closed
+  std::signal(SIGPIPE, SIG_IGN);  // the run and its log continue when standard output is closed
   const int status = run_in_session(argc, argv, factories);
-  console::finish(kLastWords);  // no rank waits for this one any more
+  console::finish(kLastWords);  // here no other rank waits for this one
   return status;
 }
 

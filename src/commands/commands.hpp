@@ -1,4 +1,4 @@
-// What the command line can ask for, each in a file of its own: how the parts are put together.
+// The commands of the program, each in a file of its own. They put the parts together.
 #pragma once
 
 #include <string>
@@ -14,10 +14,10 @@ int train_command(Session& session, const CommandLine& line, const Factories& fa
 int eval_command(Session& session, const CommandLine& line, const Factories& factories);
 int checkpoint_command(Session& session, const CommandLine& line);
 
-// On standard output. Error 74 if it cannot be written; a reader that is gone is no error. A late
-// reader is waited for at the end of the process, when no other rank waits for this one. A line may
-// hold names that a user gave: its control characters are escaped (one_line). A text has lines of
-// its own; whoever makes it escapes what it quotes.
+// Print on standard output. Error 74 if it cannot be written; a reader that has gone is no error.
+// The end of the process waits for a slow reader, when no other rank waits for this one. In a line
+// control characters are escaped (one_line), because it may quote names of a user. A text has
+// several lines; its author must escape what it quotes.
 void print_line(const std::string& line);
 void print_text(const std::string& text);
 

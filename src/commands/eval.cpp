@@ -16,7 +16,7 @@
 namespace ptb {
 namespace {
 
-// The checkpoint's mathematical keys over the run's others; eval_lanes may be the user's own.
+// The configuration with the checkpoint's mathematical keys; a user may set another eval_lanes.
 Config combined(const CheckpointFile& file, const ResolvedConfig& given) {
   Config config = given.values;
   std::vector<Complaint> complaints;

@@ -28,7 +28,7 @@ ExitCode train(Session& session, const CommandLine& line, const Factories& facto
   }
   Backend& backend = *machine.backend;
 
-  // 2. The text, the checkpoint to go on from, and what follows from all of this.
+  // 2. The text, the checkpoint to resume from, and the plan that follows from them.
   const bool is_compared = !line.resume.empty() || !config.init_from.empty();
   const Corpus corpus =
       agreed_corpus(session, config, is_compared ? ExcessWords::keep : ExcessWords::refuse);
@@ -69,7 +69,7 @@ ExitCode train(Session& session, const CommandLine& line, const Factories& facto
     if (restart) replica->set_state(restart->state);
   });
 
-  // 4. The run: from here on something of it is on the disk.
+  // 4. The run: from here on it leaves files on the disk.
   Report report;
   std::optional<SavePlace> place;
   session.on_root([&] {
@@ -86,7 +86,7 @@ ExitCode train(Session& session, const CommandLine& line, const Factories& facto
     place = save_place(folder->directory(), identity, config, plan, report);
   });
   const Progress from = restart ? restart->progress : Progress{};
-  restart.reset();  // the file's bytes
+  restart.reset();  // frees the bytes of the file
   Faults faults(line.faults, session.rank());
   Checkpointer checkpointer(session, backend, *parameters, report, faults, std::move(place));
   Trainer trainer({.config = config,

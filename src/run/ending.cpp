@@ -9,7 +9,7 @@
 namespace ptb {
 namespace {
 
-// The final weights are lost by it.
+// This overwrites the final weights.
 Trainer::End test_best(const TrainingParts& parts, Trainer& trainer) {
   const Progress& progress = trainer.progress();
   const int best = progress.best_epoch();
@@ -32,8 +32,8 @@ Trainer::End test_best(const TrainingParts& parts, Trainer& trainer) {
   return trainer.test("best", best);
 }
 
-// Nothing is freed during a run, so what is in use at its end is the most. Rank 0 has as many lanes
-// as any. The driver tells what all processes have together.
+// Nothing is freed during a run, so the use at its end is the peak. No rank has more lanes than
+// rank 0. The driver counts the memory of all processes together.
 void say_device_memory(Report& report, const Backend& backend) {
   const std::int64_t used = backend.device_bytes_in_use();
   if (used == 0) return;

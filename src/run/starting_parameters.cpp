@@ -9,7 +9,7 @@
 namespace ptb {
 namespace {
 
-// Root's parameters to every rank.
+// Sends root's parameters to every rank.
 void share_parameters(Session& session, Backend& backend, Parameters& parameters) {
   std::vector<std::byte> values(parameters.slab().bytes());
   backend.download(parameters.slab(), values);
