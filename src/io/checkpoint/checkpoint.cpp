@@ -13,7 +13,7 @@
 namespace ptb {
 namespace {
 
-// Empty if the class does not have the member; `numerics` is younger than the first checkpoints.
+// Empty if the class does not have the member. The first checkpoints did not have `numerics`.
 std::string value_of(const ExactClass& members, const std::string& name) {
   const auto found =
       std::ranges::find_if(members, [&name](const auto& member) { return member.first == name; });
@@ -73,7 +73,7 @@ HostState make_host_state(const std::vector<StateInfo>& table, ElementType real)
 
 std::int64_t checkpoint_bytes(const ParameterTable& table, const std::vector<StateInfo>& state,
                               std::size_t real_bytes) {
-  // Headers and groups, and the words of the vocabulary.
+  // For headers, groups, and the words of the vocabulary.
   constexpr std::int64_t kHeaders = 16 << 10, kWord = 8;
   const std::int64_t words = table.entries().front().shape[0];
   return (table.elements() + elements_of(state)) * static_cast<std::int64_t>(real_bytes) +

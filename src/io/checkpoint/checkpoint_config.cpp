@@ -35,7 +35,7 @@ void read_value(hid_t group, const std::string& name, std::string& value, const 
   value = hdf5::read_text(group, name, subject);
 }
 
-// To go on without a setting that the run was made with would give other numbers, silently.
+// Without a setting that the run was made with, a resumed run would silently give other numbers.
 void check_all_are_known(hid_t group, const Subject& subject, std::span<const Key> keys) {
   for (const std::string& name : hdf5::attribute_names(group, subject)) {
     const bool is_known = std::ranges::any_of(

@@ -90,7 +90,7 @@ Progress read_progress(hid_t file, std::size_t file_bytes, const Subject& of_fil
 }
 
 // --- /vocabulary: one run of bytes, each word followed by a line feed ----------------------------
-// HDF5's own texts are either padded to the longest or references into a heap.
+// HDF5's own texts are either padded to the length of the longest, or references into a heap.
 
 std::string split_attribute(std::size_t split, const char* what) {
   return fmt::format("{}_{}", kSplitNames[split], what);
@@ -147,7 +147,7 @@ const char* gate_order(const CheckpointInfo& info) {
   return traits_of(info.shape().cell.kind).gate_order;
 }
 
-// Of a file whose configuration is known.
+// For a file whose configuration has been read.
 void check_gate_order(hid_t file, const CheckpointInfo& info, const Subject& of_file) {
   const Subject subject = of_file.at("/");
   const std::string gates = hdf5::read_text(file, "gate_order", subject);
@@ -160,7 +160,7 @@ void write_root(hid_t file, const CheckpointInfo& info, const Subject& subject) 
   std::string exact_class;
   for (const auto& [name, value] : info.exact_class) {
     require((name + value).find('\n') == std::string::npos, "an exact class is in lines");
-    if (name == kNumericsMember && value == kFirstNumerics) continue;  // as before it had a name
+    if (name == kNumericsMember && value == kFirstNumerics) continue;  // as the first files do
     exact_class += fmt::format("{} = {}\n", name, value);
   }
   hdf5::write_integer(file, "format", kCheckpointFormat, subject);
@@ -192,7 +192,7 @@ ExactClass read_root(hid_t file, const Subject& of_file) {
   return exact_class_of(hdf5::read_text(file, "exact_class", subject), subject);
 }
 
-// The first tensor's type, which must be that of all others.
+// The type of the first tensor; all others must have the same.
 ElementType read_real_type(hid_t file, const Subject& of_file) {
   const std::string name = "/parameters/embedding";
   const Subject subject = of_file.at(name);

@@ -1,5 +1,5 @@
-// A checkpoint as objects of an HDF5 file: each part is written and read by mates that stand
-// together, so that a name has one place. Read only in a child (io/guarded.hpp).
+// A checkpoint as objects of an HDF5 file. The functions that write and read a part stand together,
+// so that each name occurs in one place. Reading happens only in a child (io/files/guarded.hpp).
 #pragma once
 
 #include <cstddef>
@@ -12,21 +12,21 @@
 
 namespace ptb {
 
-// What HDF5 says of a file: all but the values of the tensors, and where those are.
+// What HDF5 finds in a file: everything but the values of the tensors, and where those are.
 struct CheckpointContents {
   CheckpointInfo info{};
-  std::vector<std::int64_t> places{};  // of tensors_of(info), in bytes of the file
+  std::vector<std::int64_t> places{};  // of each of tensors_of(info): its first byte in the file
 };
 
-// Parameters and then state, each in the order of its table.
+// Parameters, then state, each in the order of its table.
 std::vector<CheckpointFile::TensorName> tensors_of(const CheckpointInfo& info);
 
 // All but the tensors.
 void write_contents(hid_t file, const CheckpointInfo& info, const Subject& subject);
 
 // `file_bytes` bounds what is allocated. The subject's error, which names the object, if anything
-// is missing or not stored as it must be. What the values are is for check_contents to judge; only
-// those that shapes follow from are looked at here.
+// is missing or stored in another way. check_contents judges the values; only those that decide
+// shapes are checked here.
 CheckpointContents read_contents(hid_t file, std::size_t file_bytes, const Subject& subject);
 
 }  // namespace ptb

@@ -1,4 +1,4 @@
-// From a file to a checkpoint that is believed.
+// From a file to a checkpoint that has been verified.
 #include <algorithm>
 #include <span>
 #include <string_view>
@@ -27,7 +27,7 @@ Subject subject_of(const fs::path& path) {
           .remedy = "give another checkpoint"};
 }
 
-// Nothing else has looked at the bytes before.
+// The first check: nothing has parsed the bytes before it.
 void check_digest(std::span<const std::byte> image, const std::string& stored,
                   const Subject& subject) {
   const std::string computed = digest_of_checkpoint(image);
@@ -35,7 +35,7 @@ void check_digest(std::span<const std::byte> image, const std::string& stored,
   throw subject.error(fmt::format("digest mismatch (stored {}, computed {})", stored, computed));
 }
 
-// What HDF5 finds in the bytes, in a child of its own.
+// What HDF5 finds in the bytes, read in a child process.
 CheckpointContents contents_of(std::span<const std::byte> image, const Subject& subject) {
   const auto read = [&] {
     const hdf5::Handle file = hdf5::open_image(image, subject);
@@ -49,7 +49,7 @@ CheckpointContents contents_of(std::span<const std::byte> image, const Subject& 
 CheckpointFile::CheckpointFile(const fs::path& path) : path_(path) {
   const Subject subject = subject_of(path);
   const WholeFile file(path, subject);
-  parse_user_block(file.head(kUserBlockBytes), file.bytes(), subject);  // or it is not read
+  parse_user_block(file.head(kUserBlockBytes), file.bytes(), subject);  // before reading the rest
   image_ = file.all();
   const UserBlock block =
       parse_user_block(std::span(image_).first(kUserBlockBytes), file.bytes(), subject);
@@ -78,7 +78,7 @@ void CheckpointFile::load_parameters(Backend& backend, Parameters& parameters) c
               shape.hidden_size == parameters.shape().hidden_size &&
               shape.num_layers == parameters.shape().num_layers,
           "a checkpoint is loaded into a model of its shape");
-  // tensors_ begins with the parameters' own table.
+  // tensors_ begins with the table of the parameters.
   for (std::size_t entry = 0; entry < parameters.table().entries().size(); ++entry) {
     const Tensor to = parameters.tensor(entry);
     backend.upload(to, bytes_of(entry, to.type()));
@@ -107,7 +107,7 @@ std::vector<double> CheckpointFile::values(const TensorName& tensor) const {
 std::vector<std::byte> CheckpointFile::bytes_of(std::size_t tensor, ElementType real) const {
   const auto& [name, shape] = tensors_[tensor];
   std::vector<std::byte> values = converted(stored(tensor), info_.real, real);
-  // What is finite in 64 bits need not be in 32.
+  // A value that is finite in 64 bits may be infinite in 32.
   check_is_finite(values, real, shape, subject_of(path_).at(name));
   return values;
 }

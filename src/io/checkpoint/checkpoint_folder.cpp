@@ -37,7 +37,7 @@ bool read_number(std::string_view text, Integer& value) {
   return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
 }
 
-// Nothing for names that file() would not give.
+// Nothing for a name that file() would not return.
 std::optional<StoredCheckpoint> stored_at(const fs::path& path) {
   const std::string name = path.filename().string();
   const std::size_t mark = name.find(kStepMark);
@@ -52,7 +52,7 @@ std::optional<StoredCheckpoint> stored_at(const fs::path& path) {
   return is_ours ? std::optional(stored) : std::nullopt;
 }
 
-// "name.h5" in the folder, or "name-2.h5", "name-3.h5", ... where that is taken.
+// "name.h5" in the folder, or "name-2.h5", "name-3.h5", ... if that exists.
 fs::path free_name(const fs::path& folder, const fs::path& name) {
   for (int number = 1;; ++number) {
     const fs::path path =
@@ -117,7 +117,7 @@ std::vector<fs::path> CheckpointFolder::set_aside(const fs::path& chosen,
   std::vector<fs::path> moved;
   std::error_code failure;
   for (const StoredCheckpoint& stored : list()) {
-    if (fs::equivalent(stored.path, chosen, failure)) break;  // however the user has written it
+    if (fs::equivalent(stored.path, chosen, failure)) break;  // one file may have many paths
     moved.push_back(stored.path);
   }
   if (best_is_newer && is_there(best())) moved.push_back(best());

@@ -1,5 +1,5 @@
-// What a checkpoint says, as bytes that cross a pipe: from the child that has opened the file to
-// the process that asked.
+// The contents of a checkpoint as bytes for a pipe: from the child that has opened the file to its
+// parent.
 #pragma once
 
 #include <span>
@@ -11,7 +11,7 @@ namespace ptb {
 
 // `keys` are the schema's, or a test's own.
 std::string packed(CheckpointContents contents, std::span<const Key> keys = config_schema());
-// The subject's error if the bytes are no such contents. What they say is not judged.
+// The subject's error if the bytes are no such contents. The values are not checked.
 CheckpointContents unpacked(const std::string& bytes, const Subject& subject,
                             std::span<const Key> keys = config_schema());
 

@@ -26,14 +26,14 @@ Subject subject_of(const fs::path& path, const char* remedy) {
   return {.code = ExitCode::bad_data, .what = kWhat, .where = path.string(), .remedy = remedy};
 }
 
-// The bytes of an entry in those of the slab.
+// The bytes of an entry within the bytes of the slab.
 template <class Byte>
 std::span<Byte> part_of(std::span<Byte> slab, const Parameters& parameters, std::size_t entry) {
   const auto offset = static_cast<std::size_t>(parameters.table().entries()[entry].offset);
   return slab.subspan(offset * size_of(parameters.slab().type()), parameters.tensor(entry).bytes());
 }
 
-// Values of all entries as they lie in the slab. Runs in a child.
+// The values of all entries in the layout of the slab. Runs in a child.
 std::string read_slab(std::span<const std::byte> image, const fs::path& path,
                       const Parameters& parameters) {
   const hdf5::Handle file = hdf5::open_image(image, subject_of(path, "give a complete HDF5 file"));

@@ -1,4 +1,4 @@
-// xxHash is used here alone.
+// No other file uses xxHash.
 #include "io/files/digest.hpp"
 
 #include <fmt/format.h>
@@ -15,7 +15,7 @@ std::string digest_of(std::initializer_list<std::span<const std::byte>> pieces) 
   if (state == nullptr) throw std::bad_alloc();
   XXH3_128bits_reset(state.get());
   for (const std::span<const std::byte> piece : pieces) {
-    // An empty span may have a null address, which the library takes for an error.
+    // An empty span may have a null address, and for the library that is an error.
     if (!piece.empty()) XXH3_128bits_update(state.get(), piece.data(), piece.size());
   }
   const XXH128_hash_t digest = XXH3_128bits_digest(state.get());

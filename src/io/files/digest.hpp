@@ -1,4 +1,4 @@
-// XXH3-128, which finds damage, not malice: whoever changes a file may give it a right digest.
+// XXH3-128. It finds damage, but no malice: who changes a file on purpose can also mend its digest.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace ptb {
 
 inline constexpr std::size_t kDigestDigits = 32;
 
-// Of the pieces as if they were one: lower-case hexadecimal digits, the high half first.
+// The digest of the pieces one after the other: lower-case hexadecimal digits, high half first.
 std::string digest_of(std::initializer_list<std::span<const std::byte>> pieces);
 
 }  // namespace ptb

@@ -24,8 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// One call takes so much: a kill or a full disk is met soon, and no call reaches the 2 GiB that
-// Linux would take at most.
+// Bytes of one call: small enough to notice a kill or a full disk soon, and below the 2 GiB that
+// one call of Linux can write.
 constexpr std::size_t kPiece = std::size_t{1} << 20;
 
 std::string remedy_for(int error_number) {
@@ -54,8 +54,8 @@ fs::path folder_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-// Between the name of a file and the number of the process: the host, since several may share the
-// disk.
+// Stands between the name of a file and the process number: the host, because several hosts may
+// share the disk.
 std::string temporary_mark() { return fmt::format(".tmp.{}.", host_name()); }
 
 fs::path temporary_beside(const fs::path& path) {
@@ -63,7 +63,7 @@ fs::path temporary_beside(const fs::path& path) {
          fmt::format(".{}{}{}", path.filename().string(), temporary_mark(), ::getpid());
 }
 
-// Whether temporary_beside gave the name to a process of this host that is no more.
+// Whether the name is from temporary_beside, for a process of this host that has ended.
 bool is_stale(std::string_view name, std::string_view mark) {
   const std::size_t at = name.rfind(mark);
   if (!name.starts_with('.') || at == std::string_view::npos) return false;
@@ -75,7 +75,7 @@ bool is_stale(std::string_view name, std::string_view mark) {
   return ::kill(process, 0) != 0 && errno == ESRCH;
 }
 
-// Removed at the end of its life unless it has been renamed.
+// A temporary file. The destructor removes it unless it has been renamed.
 class TemporaryFile {
  public:
   TemporaryFile(const std::string& what, const fs::path& target)
@@ -94,7 +94,7 @@ class TemporaryFile {
     const int failure = sync_file(file_.get());
     if (failure != 0) return failure;
     const int of_close = file_.close();
-    return of_close == EINTR ? 0 : of_close;  // closed all the same, and on the disk already
+    return of_close == EINTR ? 0 : of_close;  // it is closed anyway, and its bytes are on the disk
   }
   int rename_to(const fs::path& target) {
     if (::rename(path_.c_str(), target.c_str()) != 0) return errno;
@@ -104,7 +104,7 @@ class TemporaryFile {
 
  private:
   static int create(const fs::path& path) {
-    ::unlink(path.c_str());  // of an earlier life of this process number
+    ::unlink(path.c_str());  // of an earlier process with the same number
     return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
   }
 
@@ -113,7 +113,7 @@ class TemporaryFile {
   bool is_renamed_ = false;
 };
 
-// rename() as root would put a plain file in the place of /dev/null.
+// Without this check rename(), as root, would replace /dev/null by a plain file.
 void check_is_regular_or_absent(const std::string& what, const fs::path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
@@ -159,8 +159,8 @@ int write_all(int descriptor, std::span<const std::byte> bytes) {
   return 0;
 }
 
-// Only an interruption is tried again: after any other failure the kernel takes the pages that it
-// has lost for written, and a second call would answer that all is well.
+// Only an interrupted call is repeated. After any other failure the kernel marks the lost pages as
+// written, so a second call would report success.
 int sync_file(int descriptor) {
   while (::fsync(descriptor) != 0) {
     if (errno != EINTR) return errno;
@@ -218,7 +218,7 @@ void check_replaceable(const std::string& what, const fs::path& path) {
 void remove_stale_temporaries(const fs::path& folder) {
   const std::string mark = temporary_mark();
   std::error_code ignored;
-  std::vector<fs::path> stale;  // first all, since removing disturbs the listing
+  std::vector<fs::path> stale;  // collected first, because removing disturbs the listing
   for (fs::directory_iterator entry(folder, ignored); entry != fs::directory_iterator();
        entry.increment(ignored)) {
     if (is_stale(entry->path().filename().string(), mark)) stale.push_back(entry->path());

@@ -21,15 +21,15 @@ void LineFile::write(const std::string& line) {
   const off_t length_before = ::lseek(file_.get(), 0, SEEK_END);
   const int failure = write_all(file_.get(), std::as_bytes(std::span(text)));
   if (failure == 0) return;
-  // A full disk may have taken half of the line, which readers of metrics.jsonl would trip over.
-  // Where even this fails (a device), the error is told all the same.
+  // A full disk may have taken a part of the line, which would confuse readers of metrics.jsonl. If
+  // even cutting it off fails (a device), the first error is still thrown.
   [[maybe_unused]] const int ignored = ::ftruncate(file_.get(), length_before);
   throw io_error("cannot write", path_, failure);
 }
 
 void LineFile::sync() const {
   const int failure = sync_file(file_.get());
-  // Devices and pipes cannot be synced, and lose nothing.
+  // Devices and pipes cannot be synced and do not need it.
   if (failure != 0 && failure != EINVAL && failure != EROFS) {
     throw io_error("cannot write", path_, failure);
   }

@@ -1,4 +1,4 @@
-// What messages say of a file that is read or built.
+// How messages name a file that is read or built.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace ptb {
 
-// What a sequence of calls is about, for the message of any that fails.
+// The subject of a sequence of calls, for the message of a call that fails.
 struct Subject {
   ExitCode code;
   std::string what;

@@ -18,7 +18,7 @@ std::string_view text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// What follows the beginning of a line, "\nbytes = ", up to the line's end; empty if there is none.
+// The rest of the line with this beginning, "\nbytes = "; empty if there is no such line.
 std::string_view value(std::string_view block, std::string_view beginning) {
   const std::size_t at = block.find(beginning);
   if (at == std::string_view::npos) return {};
@@ -26,7 +26,7 @@ std::string_view value(std::string_view block, std::string_view beginning) {
   return rest.substr(0, rest.find('\n'));
 }
 
-// -1 for what is no number.
+// -1 if it is no number.
 std::int64_t number(std::string_view digits) {
   std::int64_t result = 0;
   const char* const end = digits.data() + digits.size();
@@ -65,7 +65,7 @@ UserBlock parse_user_block(std::span<const std::byte> head, std::int64_t file_by
                            const Subject& subject) {
   const std::string_view block = text(head);
   check_title(block, subject);
-  // A later format may differ in all that follows, its length included.
+  // In a later format everything after this may differ, even the length of the block.
   check_format(block, subject);
   const UserBlock result{.bytes = number(value(block, "\nbytes = ")),
                          .digest = std::string(value(block, kDigestLine)),

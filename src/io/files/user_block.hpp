@@ -1,5 +1,5 @@
-// The text that a checkpoint begins with, before HDF5's own first byte: `head -c 512 FILE` shows
-// it, and its digest can be checked by whoever knows nothing of HDF5.
+// The text at the beginning of a checkpoint, before HDF5's first byte. `head -c 512 FILE` shows it,
+// and its digest can be checked without HDF5.
 //
 //   ptb_dist checkpoint
 //   format = 1
@@ -7,7 +7,7 @@
 //   xxh3_128 = 99aa06d3014798d86001c324468d497f
 //   step = 12000
 //
-// NUL from there on. The digest is of all bytes of the file, with its own digits as ASCII '0'.
+// The rest is NUL. The digest covers all bytes of the file, with '0' for each of its own digits.
 #pragma once
 
 #include <cstddef>
@@ -31,13 +31,13 @@ struct UserBlock {
 // The block with its padding; an empty digest gives zeros.
 std::string text_of(const UserBlock& block);
 
-// Reads the block from the first bytes of a file that has `file_bytes`; `head` has kUserBlockBytes,
-// or less if the file does. The subject's error if it is no checkpoint, of another format,
-// truncated, or not as text_of writes it.
+// Reads the block from the first bytes of a file of `file_bytes`; `head` has kUserBlockBytes, or
+// all of a shorter file. The subject's error if the file is no checkpoint, has another format, is
+// truncated, or has a block that text_of would not write.
 UserBlock parse_user_block(std::span<const std::byte> head, std::int64_t file_bytes,
                            const Subject& subject);
 
-// Of a whole file with such a block.
+// The digest of a whole file with such a block.
 std::string digest_of_checkpoint(std::span<const std::byte> image);
 
 }  // namespace ptb

@@ -35,7 +35,7 @@ std::vector<std::byte> WholeFile::head(std::size_t count) const {
 }
 
 std::vector<std::byte> WholeFile::all() const {
-  // A file with holes costs its maker nothing, but us its length.
+  // A file with holes takes no disk, but here it would take memory for its whole length.
   const std::int64_t memory =
       std::int64_t{::sysconf(_SC_PHYS_PAGES)} * std::int64_t{::sysconf(_SC_PAGESIZE)};
   if (file_.bytes > memory) {

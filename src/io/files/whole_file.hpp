@@ -1,4 +1,4 @@
-// A file that is read into memory as a whole, and only once: what has been checked is what is used.
+// A file that is read into memory whole and once, so that the checked bytes are the bytes used.
 #pragma once
 
 #include <cstddef>
@@ -13,14 +13,14 @@ namespace ptb {
 
 class WholeFile {
  public:
-  // Opens it. Error 74 if it cannot be read; the subject's if it is a folder, FIFO or device,
-  // unread.
+  // Opens the file. Error 74 if it cannot be read. The subject's error if it is a folder, FIFO or
+  // device, which is not read.
   WholeFile(const std::filesystem::path& path, Subject subject);
 
   std::int64_t bytes() const { return file_.bytes; }
   // The first `count` bytes, or all if there are fewer.
   std::vector<std::byte> head(std::size_t count) const;
-  // Error 69 if they are more than this machine's memory.
+  // All bytes. Error 69 if the machine has less memory.
   std::vector<std::byte> all() const;
 
  private:

@@ -29,14 +29,14 @@ class Handle {
   Close close_;
 };
 
-// To be called before any other function: no traces on standard error (errors are thrown instead),
-// and no filter plug-ins, which would run code that a file asks for.
+// Must be called before any other function. Switches off traces on standard error (errors are
+// thrown instead) and filter plug-ins, with which a file could have code run.
 inline void start() {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   H5PLset_loading_state(0);
 }
 
-// What the library says about the call that has just failed, at its root.
+// The library's own reason for the failure of the last call: the innermost one.
 inline std::string last_error() {
   std::string message = "no reason given";
   const auto take_first = [](unsigned depth, const H5E_error2_t* error, void* text) -> herr_t {

@@ -6,7 +6,7 @@
 namespace ptb::hdf5 {
 namespace {
 
-// What a header of the old format has room for.
+// The room in a header of the old format.
 constexpr std::size_t kLongestText = std::size_t{64} << 10;
 
 Handle open_attribute(hid_t object, const std::string& name, const Subject& subject) {
@@ -81,7 +81,7 @@ std::vector<std::string> attribute_names(hid_t object, const Subject& subject) {
     try {
       static_cast<std::vector<std::string>*>(to)->emplace_back(name);
       return 0;
-    } catch (...) {  // C has called
+    } catch (...) {  // the caller is C code
       return -1;
     }
   };
@@ -103,7 +103,7 @@ void write_real(hid_t object, const std::string& name, double value, const Subje
 void write_text(hid_t object, const std::string& name, const std::string& value,
                 const Subject& subject) {
   const Handle type(checked(H5Tcopy(H5T_C_S1), subject, "add an attribute"), H5Tclose);
-  // There are no texts of no bytes; NUL is padding.
+  // HDF5 has no text of 0 bytes; NUL is padding.
   checked(H5Tset_size(type, std::max<std::size_t>(value.size(), 1)), subject, "add an attribute");
   checked(H5Tset_strpad(type, H5T_STR_NULLPAD), subject, "add an attribute");
   write_attribute(object, name, type, type, value.c_str(), subject);

@@ -9,21 +9,21 @@
 
 namespace ptb::hdf5 {
 
-// The subject's error, which names the attribute, if it is missing or not of exactly this type
-// (little endian) and scalar. `object` is open.
+// The subject's error, with the attribute's name, if it is missing, no scalar, or not of exactly
+// this type (little endian). `object` is open.
 std::int64_t read_integer(hid_t object, const std::string& name, const Subject& subject);
 double read_real(hid_t object, const std::string& name, const Subject& subject);
 std::string read_text(hid_t object, const std::string& name, const Subject& subject);
 
 bool has_attribute(hid_t object, const std::string& name, const Subject& subject);
-// Of all its attributes, in ascending order.
+// The names of all its attributes, in ascending order.
 std::vector<std::string> attribute_names(hid_t object, const Subject& subject);
 
 void write_integer(hid_t object, const std::string& name, std::int64_t value,
                    const Subject& subject);
 void write_real(hid_t object, const std::string& name, double value, const Subject& subject);
-// Of fixed length, without NUL: one of variable length is a reference into a heap, and a heap is
-// more for a hostile file to build on.
+// Texts of fixed length, without NUL. A text of variable length is a reference into a heap, which
+// would give a hostile file more ways to attack.
 void write_text(hid_t object, const std::string& name, const std::string& value,
                 const Subject& subject);
 

@@ -8,12 +8,13 @@
 namespace ptb::hdf5 {
 namespace {
 
-// A chunk of so many elements may be larger than its dataset: tools choose it for growing ones.
+// A chunk of up to this many elements may be larger than its dataset: tools choose such chunks for
+// datasets that grow.
 constexpr hsize_t kHarmlessChunk = 1 << 20;
-// What was never written reads as zeros, which would pass for weights.
+// Elements that were never written read as zeros, which look like weights.
 constexpr const char* kUnwritten = "was never written, or not wholly";
 
-// One element in memory, in a file of ours, and in messages.
+// One element in memory, in a file that we write, and in messages.
 struct TypeNames {
   hid_t memory;
   hid_t file;
@@ -71,7 +72,7 @@ void check_shape(hid_t dataset, const Shape& wanted, const Subject& subject) {
   }
 }
 
-// A chunk is read into memory as a whole. All of them must be there.
+// A chunk is read into memory whole, so its size is checked. All chunks must exist.
 void check_chunks(hid_t dataset, hid_t creation, const Shape& shape, const Subject& subject) {
   std::array<hsize_t, H5S_MAX_RANK> extents{};
   checked(H5Pget_chunk(creation, H5S_MAX_RANK, extents.data()), subject, "read its chunks");
@@ -89,7 +90,7 @@ void check_chunks(hid_t dataset, hid_t creation, const Shape& shape, const Subje
   if (written != chunks) throw subject.error(kUnwritten);
 }
 
-// Of a dataset that is not in chunks. No elements need no storage.
+// For a dataset without chunks. An empty one needs no storage.
 void check_is_written(hid_t dataset, const Shape& shape, const Subject& subject) {
   if (shape.elements() == 0) return;
   H5D_space_status_t status = H5D_SPACE_STATUS_ERROR;
@@ -113,7 +114,8 @@ void check_filters(hid_t creation, const Subject& subject) {
   }
 }
 
-// All bytes lie in this file, and reading takes no code or memory beyond what the shape implies.
+// All bytes must be in this file, and reading them may run no plug-in and take no more memory than
+// the shape implies.
 void check_storage(hid_t dataset, const Shape& shape, bool is_plain, const Subject& subject) {
   const Handle creation(checked(H5Dget_create_plist(dataset), subject, "read its storage"),
                         H5Pclose);

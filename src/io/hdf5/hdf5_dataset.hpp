@@ -1,5 +1,5 @@
-// Datasets of the project's files. What is read may be hostile: a dataset is found to be what it
-// must be before anything is allocated for it or read.
+// Datasets of the project's files. A file may be hostile: a dataset is checked before memory is
+// allocated for it and before it is read.
 #pragma once
 
 #include <cstddef>
@@ -19,32 +19,33 @@ struct Storage {
   const char* types_in_words;
   bool is_plain;  // contiguous; else also compact, or in chunks, with the usual filters
 };
-// Made by whatever tool: 32- or 64-bit IEEE floats of either byte order, in chunks or not.
+// For files of any tool: 32- or 64-bit IEEE floats of either byte order, with or without chunks.
 Storage any_reals();
-// As write_dataset does.
+// As write_dataset writes them.
 Storage plain(ElementType type);
 
-// The object, to which only hard links lead: soft and external ones lead elsewhere, even to other
+// Opens the object by hard links only: soft and external links may lead elsewhere, even to other
 // files. `kind` is H5I_GROUP or H5I_DATASET.
 Handle open_object(hid_t file, const std::string& name, H5I_type_t kind, const Subject& subject);
 
-// Adds a group without times.
+// Adds a group without time stamps.
 Handle create_group(hid_t file, const std::string& name, const Subject& subject);
 
-// Elements of a dataset that has one axis.
+// Number of elements of a dataset with one axis.
 std::int64_t length_of(hid_t dataset, const Subject& subject);
 
-// That it has the shape, is stored in one of the ways allowed, wholly, and in this file.
+// Checks that the dataset has the shape and an allowed storage, and is completely in this file.
 void check_dataset(hid_t dataset, const Shape& shape, const Storage& storage,
                    const Subject& subject);
 
-// All elements of a checked dataset, converted to `type`; `to` has their bytes.
+// Reads all elements of a checked dataset, converted to `type`; `to` has as many bytes as they
+// need.
 void read_dataset(hid_t dataset, ElementType type, std::span<std::byte> to, const Subject& subject);
 
-// Where the elements of a checked, plain dataset begin, in bytes of the file.
+// The first byte in the file of the elements of a checked, plain dataset.
 std::int64_t offset_of(hid_t dataset, const Subject& subject);
 
-// Adds a little-endian, contiguous dataset, without times, and the groups above it.
+// Adds a little-endian, contiguous dataset without time stamps, and the groups above it.
 void write_dataset(hid_t file, const std::string& name, ElementType type, const Shape& shape,
                    std::span<const std::byte> values, const Subject& subject);
 

@@ -11,8 +11,8 @@ namespace {
 constexpr std::size_t kGrowth = std::size_t{16} << 20;
 constexpr std::array<unsigned char, 8> kSignature = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
 
-// Two open files of one name are one file to the core driver; and one that exists on the disk
-// cannot be opened from memory: below /dev/null nothing does.
+// A new name each time, because for the core driver two open files of one name are one file. A file
+// that exists on the disk cannot be opened from memory; below /dev/null no file exists.
 std::string unused_name() {
   static std::atomic<unsigned> last{0};
   return fmt::format("/dev/null/{}", ++last);
@@ -23,8 +23,8 @@ bool has_signature(std::span<const std::byte> bytes) {
          std::ranges::equal(bytes.first(kSignature.size()), std::as_bytes(std::span(kSignature)));
 }
 
-// How the library asks for room for an image, and for copies of it: it is given the caller's own
-// bytes, whose address is the callbacks' datum. It writes to none, the file being read-only.
+// The library asks these callbacks for room for an image and for copies of it. It gets the caller's
+// own bytes; their address is the callbacks' datum. The file is read-only, so it writes to none.
 void* lend(std::size_t, H5FD_file_image_op_t, void* bytes) { return bytes; }
 void* copy_nothing(void* to, const void*, std::size_t, H5FD_file_image_op_t, void*) { return to; }
 void* refuse_to_grow(void*, std::size_t, H5FD_file_image_op_t, void*) { return nullptr; }
@@ -38,7 +38,7 @@ Handle create_in_memory(std::size_t user_block, const Subject& subject) {
   start();
   const Handle access(checked(H5Pcreate(H5P_FILE_ACCESS), subject, "begin"), H5Pclose);
   checked(H5Pset_fapl_core(access, kGrowth, false), subject, "begin");
-  // In 1.10, images in the newer formats do not open again.
+  // HDF5 1.10 cannot open images in the newer formats again.
   checked(H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST), subject, "begin");
   const Handle creation(checked(H5Pcreate(H5P_FILE_CREATE), subject, "begin"), H5Pclose);
   checked(H5Pset_obj_track_times(creation, false), subject, "begin");
@@ -54,7 +54,7 @@ std::vector<std::byte> image_of(hid_t file, std::size_t user_block, const Subjec
   std::vector<std::byte> image(user_block + static_cast<std::size_t>(size));
   const std::span<std::byte> got = std::span(image).subspan(user_block);
   checked(H5Fget_file_image(file, got.data(), got.size()), subject, "end");
-  // 1.10 leaves the user block out of the image, its manual says that it is in.
+  // HDF5 1.10 leaves the user block out of the image, though its manual says otherwise.
   const bool is_in = !has_signature(got);
   if (is_in) image.erase(image.begin(), image.begin() + static_cast<std::ptrdiff_t>(user_block));
   require(has_signature(std::span(image).subspan(user_block)), "HDF5 gives the image of a file");

@@ -7,7 +7,7 @@
 
 namespace ptb {
 
-// One tensor at a time, so that no second copy of all of them is made.
+// Writes one tensor at a time, so that there is no second copy of all.
 void write_parameters(hid_t file, Backend& backend, const Parameters& parameters,
                       const Subject& subject) {
   const auto& entries = parameters.table().entries();

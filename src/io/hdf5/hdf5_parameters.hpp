@@ -1,4 +1,4 @@
-// The parameters as HDF5 datasets, which checkpoints and parameter files have in common.
+// The parameters as HDF5 datasets, the same in checkpoints and parameter files.
 #pragma once
 
 #include "io/hdf5/hdf5_api.hpp"
@@ -7,8 +7,8 @@
 
 namespace ptb {
 
-// All entries of the table, by their names. The subject's error if HDF5 fails; 76 names a value
-// that is not finite, which could not be read again.
+// Writes all entries of the table, by name. The subject's error if HDF5 fails; 76 names a value
+// that is not finite, because such a file could not be read again.
 void write_parameters(hid_t file, Backend& backend, const Parameters& parameters,
                       const Subject& subject);
 

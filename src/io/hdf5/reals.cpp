@@ -11,7 +11,7 @@
 namespace ptb {
 namespace {
 
-// In a file nothing is aligned.
+// In a file a value may begin at any address.
 template <class Real>
 Real element(std::span<const std::byte> values, std::size_t index) {
   Real value{};

@@ -6,7 +6,7 @@
 
 namespace ptb {
 
-// Names keep the order in which they were added: files are read by people too.
+// Names keep the order in which they were added, because people read these files, too.
 using Json = nlohmann::ordered_json;
 
 }  // namespace ptb

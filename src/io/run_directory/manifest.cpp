@@ -28,12 +28,12 @@ constexpr const char* kWhat = "manifest";
 constexpr const char* kAttempts = "attempts";
 constexpr const char* kGeneration = "generation";
 
-// Of the environment: what the scheduler gave, and what users tune the libraries with.
+// Variables that are recorded: those of the scheduler, and those with which users tune libraries.
 constexpr std::array<std::string_view, 6> kPrefixes = {"SLURM_", "OMPI_MCA_", "PMIX_MCA_",
                                                        "NCCL_",  "CUDA_",     "OMP_"};
 constexpr std::string_view kCorpusVariable = "PTB_DATA";
-// But no secret, nor what hands secrets on: SLURM_JWT; SLURM_EXPORT_ENV and
-// OMPI_MCA_mca_base_env_list, which have other variables with their values in them;
+// Variables that may hold a secret are left out: SLURM_JWT; SLURM_EXPORT_ENV and
+// OMPI_MCA_mca_base_env_list, which contain other variables with their values;
 // OMPI_MCA_orte_precondition_transports, a key that the ranks of a job share; options of site
 // plug-ins, which may be anything.
 constexpr std::array<std::string_view, 11> kSecrets = {
@@ -51,7 +51,7 @@ bool is_recorded(std::string name) {
       kSecrets, [&](std::string_view part) { return name.find(part) != std::string::npos; });
 }
 
-// By name, so that two attempts can be compared.
+// Sorted by name, so that two attempts can be compared.
 std::map<std::string, std::string> recorded_environment() {
   std::map<std::string, std::string> recorded;
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -96,7 +96,7 @@ Json attempt_json(const Attempt& attempt) {
   return json;
 }
 
-// Nothing if there is none, or one without a generation for each of its attempts.
+// Nothing if there is no manifest, or if one of its attempts has no generation.
 std::optional<Json> read_manifest(const fs::path& path) {
   const std::optional<std::string> text = read_text(kWhat, path);
   if (!text) return std::nullopt;
@@ -119,7 +119,7 @@ void add_to_manifest(const RunDirectory& directory, const Attempt& attempt) {
   const fs::path path = manifest_in(directory.path());
   Json manifest = read_manifest(path).value_or(Json{{kAttempts, Json::array()}});
   manifest[kAttempts].push_back(attempt_json(attempt));
-  // Arguments and paths need not be UTF-8, as JSON must be.
+  // JSON must be UTF-8, but arguments and paths need not be.
   const std::string text = manifest.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
   replace_file(kWhat, path, std::as_bytes(std::span(text)));
 }

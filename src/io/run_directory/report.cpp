@@ -19,7 +19,7 @@ namespace {
 
 // --- numbers as people read them ---
 
-// As in the tutorial, but an untrained model's 1e40 does not fill the line with digits.
+// As in the tutorial, except that the 1e40 of an untrained model does not fill the line.
 std::string perplexity_text(double value) {
   return value < 1e9 ? fmt::format("{:.3f}", value) : fmt::format("{:.3e}", value);
 }
@@ -61,8 +61,8 @@ std::string title(const Perplexity& perplexity) {
 
 using Record = Json;
 
-// The nearest double that needs no more digits; JSON writes the shortest text that reads back the
-// same double, and null for what is not finite.
+// The nearest double with so many digits. JSON writes the shortest text that reads back as the same
+// double, and null if it is not finite.
 double rounded(double value, int digits) {
   return std::strtod(fmt::format("{:.{}g}", value, digits).c_str(), nullptr);
 }
@@ -100,14 +100,14 @@ class ProgressBar {
     if (now - drawn_at_ < kPause) return;
     drawn_at_ = now;
     if (!is_wanted_ || windows_ <= 0) {
-      console::write_if_idle(console::Stream::out, "");  // lines may wait for a reader
+      console::write_if_idle(console::Stream::out, "");  // offers the waiting lines again
       return;
     }
     const int done = std::min(record.window + 1, windows_);
     const auto filled = static_cast<std::size_t>(std::int64_t{kWidth} * done / windows_);
     std::string text = fmt::format("Epoch: {} [{:.<{}}] {}/{} loss {:.2f}", epoch_ + 1,
                                    std::string(filled, '='), kWidth, done, windows_, record.loss);
-    // A line that fills the terminal goes on in the next, where no return finds its beginning.
+    // A line as wide as the terminal would wrap, and a carriage return would not reach its begin.
     text.resize(std::min(text.size(), columns_of_output() - 1));
     if (console::write_if_idle(console::Stream::out, "\r" + text + "\x1b[K")) is_drawn_ = true;
   }
@@ -246,7 +246,7 @@ void Report::epoch_ends(const EpochRecord& epoch) {
   sinks_->line(fmt::format("Epoch: {} {}", epoch.epoch + 1,
                            perplexity_line(epoch.valid, epoch.valid_seconds)));
 
-  // One flat record for each split, so that a column is a curve.
+  // One flat record for each split, so that each column is a curve.
   const Record common{{"kind", "epoch"},
                       {"epoch", epoch.epoch},
                       {"step", epoch.step},

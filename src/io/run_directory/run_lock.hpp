@@ -1,4 +1,4 @@
-// The lock of a run directory: two jobs that write one would spoil both runs.
+// The lock of a run directory: two jobs in one directory would spoil both runs.
 #pragma once
 
 #include <filesystem>
@@ -9,9 +9,10 @@
 
 namespace ptb {
 
-// Locks <folder>/.lock, whose text names the holder, for as long as the descriptor is open: the
-// kernel frees it whatever ends the process. Error 2 names who holds it already; 74 if the file
-// cannot be written. Where the file system has no locks a remark says so and the run goes on.
+// Locks <folder>/.lock as long as the descriptor is open; its text names the holder. The kernel
+// frees the lock however the process ends. Error 2 names the holder if there is one already; 74 if
+// the file cannot be written. If the file system has no locks, a remark says so and the run goes
+// on.
 FileDescriptor lock_run_directory(const std::filesystem::path& folder,
                                   std::vector<std::string>& remarks);
 

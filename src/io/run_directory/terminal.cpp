@@ -28,19 +28,19 @@ std::string text_of(const fs::path& path) {
 
 bool is_terminal(const fs::path& path) {
   std::error_code failure;
-  if (!fs::is_character_file(path, failure)) return false;  // to open another's pipe would hold it
+  if (!fs::is_character_file(path, failure)) return false;  // opening a pipe would keep it open
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   return file.is_open() && ::isatty(file.get()) != 0;
 }
 
-// mpirun makes a terminal for each rank's standard output, whoever reads its own, and a pipe for
-// standard error; it copies what comes byte by byte, and puts tags into it if it is asked to.
+// mpirun makes a terminal for the standard output of each rank, even if its own is no terminal, and
+// a pipe for standard error. It copies what comes byte by byte, and adds tags if asked to.
 bool is_started_at_a_terminal() {
   constexpr std::array<std::string_view, 4> kLaunchers = {"mpirun\n", "mpiexec\n", "orterun\n",
                                                           "prterun\n"};
   const fs::path launcher = fmt::format("/proc/{}", ::getppid());
   if (std::ranges::count(kLaunchers, text_of(launcher / "comm")) == 0) return false;
-  // --tag-output and its like; they may also come from Open MPI's variables and files.
+  // --tag-output and similar options; they may also come from Open MPI's variables and files.
   const std::string options = text_of(launcher / "cmdline");
   for (const char* option : {"-output", "-xml", "-xterm"}) {
     if (options.find(option) != std::string::npos) return false;
