@@ -51,9 +51,9 @@ PhysicalDevice CudaBackend::device() const {
   return device;
 }
 
-// Workspaces of cuBLAS; d_h, d_c and the losses of rows; in bf16 copies of the weights, and room
-// for the largest operands: d_logits or d_z that two queues share, d_z on one, the gradient of a
-// recurrent share on another, a layer's input on two.
+// The sum of: cuBLAS' workspaces; d_h, d_c and the losses of rows; for bf16 the copies of the
+// weights and room for the largest operands: d_logits or d_z, shared by two queues; d_z on one
+// queue; the gradient of a recurrent share on another; a layer's input on two.
 std::int64_t CudaBackend::own_bytes(const Extents& e) const {
   constexpr std::int64_t kFloat = sizeof(float), kDouble = sizeof(double), kBf16 = 2;
   const std::int64_t cells = *std::ranges::max_element(e.lanes) * e.hidden;  // of a step
@@ -103,7 +103,7 @@ void CudaBackend::set_zero(const Tensor& tensor) {
   if (!tensor.empty()) check(cudaMemsetAsync(tensor.raw(), 0, tensor.bytes(), stream()));
 }
 
-// The embedding is copied row by row, not multiplied.
+// Without the embedding: its rows are copied, not multiplied.
 void CudaBackend::prepare(const Weights& weights) {
   for (const Weights::Layer& layer : weights.layers) {
     copies_.renew(layer.kernel.data<float>(), layer.kernel.elements(), weights.version, stream());

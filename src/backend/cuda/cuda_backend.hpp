@@ -1,13 +1,13 @@
-// The backend of one GPU, in a namespace of its own since the CPU's parts have the same names.
+// The backend of one GPU, in its own namespace, because the CPU's parts have the same names.
 // real_type() is f32 in every precision. One file per operation group, as in backend/cpu: dropout,
 // window, embedding, stack, softmax, optimizer.
 //
-// An operation may use several streams, layers and products that do not depend on each other side
-// by side; it begins and ends on the first, which gives the order between operations.
+// An operation may use several streams, so that independent layers and products run side by side.
+// It begins and ends on the first stream, which orders the operations.
 //
-// Deterministic: no atomic additions, every sum in an order that its shape fixes; each stream has a
+// Deterministic: no atomic additions; the shape fixes the order of every sum; each stream has a
 // cuBLAS with a workspace of its own. Nothing that changes from step to step is an argument of a
-// kernel, so a segment that was captured once is replayed.
+// kernel, so a segment is captured once and replayed.
 #pragma once
 
 #include <map>
@@ -27,7 +27,7 @@ namespace ptb::cuda {
 
 class CudaBackend final : public Backend {
  public:
-  // On the device that is current in the calling thread, which stays the only one that calls.
+  // Uses the current device of the calling thread. Only this thread may call the backend.
   CudaBackend(Device device, Precision precision, bool captures_segments, const Overlap& overlap);
 
   std::string name() const override { return "cuda"; }
@@ -44,7 +44,7 @@ class CudaBackend final : public Backend {
   void upload(const Tensor& to, std::span<const std::byte> from) override;
   void download(const Tensor& from, std::span<std::byte> to) override;
   Arrival begin_download(const Tensor& from) override;
-  // Two: the host may be late by a whole step before the device runs dry.
+  // Two: the host may be late by a whole step before the device has no work.
   int lag() const override { return 2; }
   void set_zero(const Tensor& tensor) override;
 
@@ -69,7 +69,7 @@ class CudaBackend final : public Backend {
   void clip_step(const ClipStep&) override;
 
  private:
-  // A segment as far as it has come: run once, which allocates what it needs, then captured.
+  // The progress of a segment: run once, which allocates what it needs; then captured.
   struct CapturedSegment {
     bool has_run = false;
     GraphExec graph{};
@@ -77,7 +77,7 @@ class CudaBackend final : public Backend {
 
   cudaStream_t stream() const { return queues_.front().stream(); }
   Queue& queue(std::size_t index) { return queues_[index % queues_.size()]; }
-  // All others wait for the first; the first waits for all others.
+  // fork: all other queues wait for the first. join: the first waits for all others.
   void fork();
   void join();
   // out[k] = Σ over rows of x [rows, columns], in double, in an order fixed by the shape.
@@ -94,7 +94,7 @@ class CudaBackend final : public Backend {
   Staging staging_;
   ArrivalPool arrivals_;
   std::shared_ptr<std::byte> step_;  // StepState
-  Scratch d_h_, d_c_;                // [L,B,H] each, of the step that a layer has in hand
+  Scratch d_h_, d_c_;                // [L,B,H] each, of the current step of each layer
   Scratch shared_operand_;           // [N,V] or [N,G·H] bf16, of products on several queues
   Scratch row_losses_;               // [N] f64
   Scratch square_sums_;              // [blocks] f64

@@ -16,7 +16,7 @@ constexpr const char* kWithout = "use --backend cpu";
 
 __global__ void do_nothing() {}
 
-// "13.0" of 13000.
+// "13.0" for 13000.
 std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
@@ -26,7 +26,7 @@ Error missing(Complaint complaint) {
   return {ExitCode::missing, std::move(complaint)};
 }
 
-// Before any other call, whose status says less.
+// Called first, because the status of other calls says less.
 void require_driver() {
   int driver = 0, runtime = 0;
   check_machine(cudaDriverGetVersion(&driver));
@@ -52,14 +52,14 @@ int require_devices() {
   return count;
 }
 
-// Whether the user has taken all of them away.
+// Whether CUDA_VISIBLE_DEVICES hides all devices.
 bool none_is_wanted() {
   const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
   if (visible == nullptr) return false;
   return *visible == '\0' || std::string_view(visible) == "-1";
 }
 
-// Of a number, with leading zeros.
+// The hexadecimal digits of a number, with leading zeros.
 std::string hexadecimal(unsigned value, int digits) {
   std::string text(static_cast<std::size_t>(digits), '0');
   for (; digits > 0; value /= 16) {
@@ -68,7 +68,7 @@ std::string hexadecimal(unsigned value, int digits) {
   return text;
 }
 
-// As nvidia-smi writes them.
+// In nvidia-smi's notation.
 PhysicalDevice physical_device(const cudaDeviceProp& properties) {
   PhysicalDevice device{.name = properties.name, .uuid = "GPU"};
   for (int k = 0; k < 16; ++k) {
@@ -112,7 +112,7 @@ CudaLook look_for_cuda() {
 }
 
 double peak_flops(const Device& device, Precision precision) {
-  struct Rate {  // operations of a multiprocessor in a cycle
+  struct Rate {  // operations of a multiprocessor per cycle
     int generation, variant;
     double fp32, tf32, bf16;
   };
@@ -133,7 +133,7 @@ Device use_device(int host_rank) {
   Device device = describe(host_rank % count);
   check_machine(cudaSetDevice(device.index));
   const Stream stream = make_stream();
-  launch(do_nothing, {1, 1, stream.get()});  // or the first one would fail within a step
+  launch(do_nothing, {1, 1, stream.get()});  // so that a missing kernel image shows here
   check_machine(cudaStreamSynchronize(stream.get()));
   return device;
 }

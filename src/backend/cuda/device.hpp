@@ -1,4 +1,4 @@
-// Which GPU a rank uses, and whether it can be used at all.
+// The GPU of a rank, and whether it can be used.
 #pragma once
 
 #include <string>
@@ -18,17 +18,17 @@ struct Device {
   PhysicalDevice physical{};
 };
 
-// Operations of products per second that the device can do at most, at its highest clock: without
-// sparsity, by tensor cores but for fp32 (NVIDIA's whitepapers on A100 and H100). 0 for a device of
-// another architecture than these have.
+// The device's peak rate of products in operations per second, at its highest clock: without
+// sparsity, on tensor cores except for fp32 (NVIDIA's whitepapers on A100 and H100). 0 for devices
+// of other architectures.
 double peak_flops(const Device& device, Precision precision);
 
-CudaLook look_for_cuda();  // door.hpp; it begins no work on any device
+CudaLook look_for_cuda();  // door.hpp; begins no work on any device
 
-// Makes the device of this rank current in the calling thread: number `host_rank` among those that
-// CUDA_VISIBLE_DEVICES leaves, from the first again when they are out: a launcher that binds one to
-// each rank shows each a single one. Whether ranks may share is the communicator's to say. Error 69
-// where there is no driver, no device, a driver too old or no kernel for its architecture.
+// Makes the device of this rank current in the calling thread: number host_rank mod n of the n that
+// CUDA_VISIBLE_DEVICES leaves. A launcher that binds a device to each rank shows each rank only
+// one. The communicator decides whether ranks may share a device. Error 69 if there is no driver or
+// no device, if the driver is too old, or if no kernel is for the device's architecture.
 Device use_device(int host_rank);
 
 }  // namespace ptb::cuda

@@ -1,4 +1,4 @@
-// Keep masks of a window: one Philox block decides four neighbouring units, so a thread has a quad.
+// Keep masks of a window. One Philox block decides four neighbouring units, so a thread has four.
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/launch.hpp"
 #include "ptb_dist/base/random.hpp"
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kThreads)
   const RandomBlock words = dropout_words(seed, at, static_cast<std::uint32_t>(quad));
   const std::int64_t units = shape.H - 4 * quad < 4 ? shape.H - 4 * quad : 4;
   std::uint8_t* const keep = masks + row * shape.H + 4 * quad;
-  if (shape.H % 4 == 0) {  // then every quad is aligned
+  if (shape.H % 4 == 0) {  // then every group of four is aligned
     *reinterpret_cast<uchar4*>(keep) = uchar4{words[0] < threshold, words[1] < threshold,
                                               words[2] < threshold, words[3] < threshold};
     return;

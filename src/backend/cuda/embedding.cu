@@ -1,5 +1,5 @@
-// Embedding: rows of the table are copied out; their gradients are summed per distinct word, each
-// by the threads of one block, in ascending order of its positions: no atomic additions.
+// Embedding: copies rows of the table. In the backward pass one block sums the gradients of each
+// distinct word, in ascending order of its positions, without atomic additions.
 #include <algorithm>
 
 #include "backend/cuda/cuda_backend.hpp"
@@ -9,10 +9,10 @@
 namespace ptb::cuda {
 namespace {
 
-// Units of a row that the threads of a block go through together: neighbours, so reads coalesce.
+// Neighbouring units of a row that the threads of a block read together, so that reads coalesce.
 constexpr unsigned kThreads = 128;
 
-// One block a position: out[p,:] = dropped(table[ids[p],:]); masks [T·B,H], null without dropout.
+// One block per position: out[p,:] = dropped(table[ids[p],:]). masks [T·B,H]; null without dropout.
 __global__ void __launch_bounds__(kThreads)
     look_up(const float* __restrict__ table, const std::int32_t* __restrict__ ids,
             const std::uint8_t* __restrict__ masks, float scale, std::int64_t H,
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One block a row of the gradient's capacity; those from `count` on have nothing to do.
+// One block per row of the gradient's capacity; those from `count` on do nothing.
 __global__ void __launch_bounds__(kThreads)
     sum_words(const float* __restrict__ d_out, const std::int32_t* __restrict__ row_begin,
               const std::int32_t* __restrict__ positions, const std::int32_t* __restrict__ count,
@@ -57,7 +57,7 @@ void CudaBackend::embedding(const EmbeddingForward& op) {
 
 void CudaBackend::embedding_backward(const EmbeddingBackward& op) {
   const Tensor& packed = op.rows.packed;
-  // There is a row for each pair of neighbours in row_begin, and no more of the gradient.
+  // Each pair of neighbours in row_begin is a row; the gradient has no more.
   const std::int64_t rows = std::min(packed.shape()[0], op.row_begin.elements() - 1);
   launch(sum_words, {static_cast<unsigned>(rows), kThreads, stream()}, op.d_out.data<float>(),
          op.row_begin.data<std::int32_t>(), op.positions.data<std::int32_t>(),

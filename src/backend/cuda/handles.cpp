@@ -24,7 +24,7 @@ CudaEvent make_event() {
 bool has_happened(cudaEvent_t event) {
   const cudaError_t status = cudaEventQuery(event);
   if (status == cudaErrorNotReady) {
-    cudaGetLastError();  // it keeps this answer too, for whoever asks next
+    cudaGetLastError();  // "not ready" is kept, too: else the next check would report it
     return false;
   }
   check(status);

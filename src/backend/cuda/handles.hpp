@@ -1,6 +1,6 @@
-// Owners of what the CUDA runtime and cuBLAS hand out: each frees its own, and can be moved but not
-// copied. A moved-from owner is empty. All streams are non-blocking: the default stream, which
-// waits for everybody, is not used.
+// Owners of handles of the CUDA runtime and of cuBLAS. Each frees its handle, and can be moved but
+// not copied. A moved-from owner is empty. All streams are non-blocking; the default stream is not
+// used, because it waits for all others.
 #pragma once
 
 #include <cstddef>
@@ -27,14 +27,14 @@ using GraphExec = Owned<cudaGraphExec_t, &cudaGraphExecDestroy>;
 using CublasHandle = Owned<cublasHandle_t, &cublasDestroy>;
 
 Stream make_stream();
-CudaEvent make_event();                // for ordering: it takes no time stamps
-bool has_happened(cudaEvent_t event);  // or was never recorded; no wait
+CudaEvent make_event();                // for ordering, without time stamps
+bool has_happened(cudaEvent_t event);  // true, too, if never recorded; does not wait
 CublasHandle make_cublas(cudaStream_t stream);
 
-// Device memory, not yet written. Error 69 with the bytes wanted and free if there is not enough;
-// `what` it is for stands in the message.
+// Device memory, not initialised. Error 69 if there is not enough; the message has the bytes wanted
+// and free, and `what` the memory is for.
 std::shared_ptr<std::byte> allocate_device(std::size_t bytes, const std::string& what);
-// Page-locked host memory: the only kind that asynchronous copies may touch.
+// Page-locked host memory, which asynchronous copies need.
 std::shared_ptr<std::byte> allocate_pinned(std::size_t bytes);
 
 }  // namespace ptb::cuda

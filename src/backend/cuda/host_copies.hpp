@@ -1,4 +1,4 @@
-// Events that are used again and again, and copies to and from host memory on streams of their own.
+// A pool of events, and copies to and from host memory on streams of their own.
 #pragma once
 
 #include <memory>
@@ -9,13 +9,13 @@
 
 namespace ptb::cuda {
 
-// Hands out the Events of the interface. They return when their last owner lets go, so that a step
-// creates none once as many as are ever in use have been made.
+// The pool of the interface's Events. An Event returns when its last owner drops it, so the pool
+// grows only to the number of Events in use at a time.
 class EventPool {
  public:
-  // A point behind the stream's work of now.
+  // An Event after the stream's present work.
   Event record(cudaStream_t stream);
-  // Of an Event that is not null and of a pool (70).
+  // The CUDA event of an Event that is not null and that a pool has made (70).
   static cudaEvent_t handle(const Event& event);
 
  private:
@@ -35,7 +35,7 @@ class CudaHostCopies final : public HostCopies {
 
  private:
   EventPool& events_;
-  Stream to_host_, to_device_;  // a bus carries both ways at once
+  Stream to_host_, to_device_;  // two, because a bus carries both directions at once
 };
 
 }  // namespace ptb::cuda

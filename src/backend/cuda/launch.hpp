@@ -1,8 +1,8 @@
-// The one header that knows that a kernel may be compiled by nvcc or by the host compiler. Only .cu
-// files include it.
+// The only header that knows that nvcc or the host compiler may compile a kernel. Only .cu files
+// include it.
 //
-// Kernels are started by launch(), take shared memory from the macros below, and use of the
-// device's vocabulary what both compilers have: thread and block indices, __syncthreads,
+// Kernels are started by launch() and take shared memory from the macros below. Of CUDA's device
+// functions they use only those that both compilers have: thread and block indices, __syncthreads,
 // __shfl_xor_sync.
 #pragma once
 
@@ -15,22 +15,23 @@
 
 #include "backend/cuda/check.hpp"
 
-// A host compiler has its own of these two from a header that it reads first (tests/cuda_on_cpu).
+// A host compiler gets its own versions of these two from a header that it reads first
+// (tests/cuda_on_cpu).
 #ifndef PTB_SHARED
 // An array of `count` in shared memory.
 #define PTB_SHARED(type, name, count) __shared__ type name[count]
-// Tells an emulation how to call a kernel.
+// Says to an emulation how a kernel is called.
 #define PTB_INTRODUCE(kernel, where)
 #endif
 
 namespace ptb::cuda {
 
-// Blocks of `size` that have room for so many elements.
+// The number of blocks of `size` that cover so many elements.
 inline unsigned blocks_of(std::int64_t elements, std::int64_t size) {
   return static_cast<unsigned>((elements + size - 1) / size);
 }
 
-// Where a kernel runs, and which line of ours to blame.
+// Where a kernel runs, and the line that messages name.
 struct LaunchShape {
   LaunchShape(dim3 grid_extent, dim3 block_extent, cudaStream_t on_stream,
               std::source_location launched_at = std::source_location::current())
@@ -41,7 +42,8 @@ struct LaunchShape {
   std::source_location where;
 };
 
-// Starts a kernel, its arguments converted to those of its signature. An empty grid starts nothing.
+// Starts a kernel; converts the arguments to the types of its parameters. An empty grid starts
+// none.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const LaunchShape& shape, Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));

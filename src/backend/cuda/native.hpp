@@ -1,5 +1,5 @@
-// For the one who enqueues work of its own beside the backend's, NCCL: a stream, ordered with the
-// backend's by Events, and addition on it.
+// For NCCL, which enqueues work of its own beside the backend's: a stream that Events order with
+// the backend's, and addition on it.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ class SideStream {
   cudaStream_t get() const { return stream_.get(); }
   // Later work of this stream waits for `event`; the host does not.
   void wait(const Event& event);
-  // A point behind the stream's work of now.
+  // An Event after the stream's present work.
   Event record() { return events_.record(stream_.get()); }
   // to[k] += from[k] for k < elements, of f32 or f64 in device memory.
   void add(void* to, const void* from, std::int64_t elements, ElementType type);
@@ -27,7 +27,7 @@ class SideStream {
   EventPool events_;
 };
 
-// Addition::to += from, behind CudaBackend::add and SideStream::add (optimizer.cu).
+// Addition::to += from; CudaBackend::add and SideStream::add call it (optimizer.cu).
 void add_on(cudaStream_t stream, void* to, const void* from, std::int64_t elements,
             ElementType type);
 

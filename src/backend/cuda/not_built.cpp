@@ -1,4 +1,4 @@
-// Stands for the CUDA backend in a build without it.
+// Replaces the CUDA backend in a build without it.
 #include "backend/cuda/door.hpp"
 
 namespace ptb {

@@ -10,11 +10,11 @@
 namespace ptb::cuda {
 namespace {
 
-// Elements whose squares one block sums; the blocks' sums are added in an order of their number.
+// Elements whose squares one block sums. The number of blocks fixes the order of adding their sums.
 constexpr std::int64_t kNormBlock = 4096;
 
 struct GradientArrays {
-  const float* rows;          // [R,H], of which the first *count rows count
+  const float* rows;          // [R,H]; only the first *count rows are valid
   const std::int32_t* ids;    // [R]
   const std::int32_t* count;  // [1]
   std::int64_t width;         // H
@@ -32,8 +32,8 @@ GradientArrays arrays_of(const GradientView& gradient) {
           .dense_elements = gradient.dense.elements()};
 }
 
-// sums[block] = Σ g² over its kNormBlock elements: first blocks of the rows, as many as their
-// capacity has, then of the dense slab. In double: its rounding is far below a float's.
+// sums[block] = Σ g² over its kNormBlock elements. The first blocks cover the capacity of the rows,
+// the others the dense slab. In double, whose rounding is far below a float's.
 __global__ void __launch_bounds__(kReduceThreads)
     sum_squares(GradientArrays g, std::int64_t row_blocks, double* __restrict__ sums) {
   const bool is_rows = blockIdx.x < row_blocks;
@@ -84,8 +84,8 @@ __device__ float step_factor(const StepArrays& s) {
   return static_cast<float>(-s.step->learning_rate * s.max_norm / larger);
 }
 
-// A thread has four neighbouring elements, read and written as one: three streams of 16 bytes a
-// thread are what the memory wants.
+// A thread reads and writes four neighbouring elements at once: three streams of 16 bytes per
+// thread use the memory fully.
 constexpr unsigned kStepThreads = 256;
 constexpr std::int64_t kStepWidth = 4;
 
@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(kStepThreads)
   }
 }
 
-// One block a row of the capacity.
+// One block per row of the capacity.
 __global__ void __launch_bounds__(kStepThreads)
     step_rows(StepArrays s, GradientArrays g, float* __restrict__ table) {
   const std::int64_t u = blockIdx.x;
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kStepThreads)
   }
 }
 
-// Behind the steps, all of which read the flag.
+// Runs after the steps, because they all read the flag.
 __global__ void remember_failure(StepArrays s) {
   if (has_failed(s)) *s.failed = 1;
 }

@@ -58,7 +58,7 @@ void convert(const float* from, std::int64_t elements, void* to, cudaStream_t st
 
 }  // namespace
 
-// What NVIDIA recommends.
+// The sizes that NVIDIA recommends.
 std::size_t workspace_bytes(int generation) {
   return std::size_t{generation >= 9 ? 32u : 4u} << 20;
 }
@@ -95,8 +95,8 @@ Products::Products(Precision precision, int generation, cudaStream_t stream,
   check(cublasSetWorkspace(cublas_.get(), workspace_.get(), workspace_bytes(generation)));
 }
 
-// cuBLAS is column-major: to it, a row-major matrix is its own transpose, so cᵀ = bᵀ·aᵀ is asked
-// for with the operands in the other order.
+// cuBLAS is column-major and sees a row-major matrix as its transpose. So it computes cᵀ = bᵀ·aᵀ,
+// with the operands in reverse order.
 void Products::multiply(const MatrixView& a, const MatrixView& b, float* c, Into into) {
   require(a.columns == b.rows, "the inner extents of a product agree");
   if (a.rows == 0 || b.columns == 0) return;

@@ -1,8 +1,8 @@
 // Matrix products on the device, by cuBLAS.
 //
-// fp32 asks for cuBLAS' pedantic arithmetic, so that no setting of the environment turns it into
-// TF32; tf32 rounds the inputs to 10 bits of mantissa in the tensor cores; bf16 multiplies bfloat16
-// copies of the inputs. All accumulate in fp32 and keep their results in it.
+// fp32 uses cuBLAS' pedantic arithmetic, so that no environment variable can turn it into TF32.
+// tf32 rounds the inputs to 10 bits of mantissa in the tensor cores. bf16 multiplies bfloat16
+// copies of the inputs. All accumulate and store in fp32.
 #pragma once
 
 #include <cstdint>
@@ -29,10 +29,10 @@ struct MatrixView {
   MatrixView transpose() const { return {data, columns, rows, !transposed, converted}; }
 };
 
-// Memory that cuBLAS wants to itself on a device of that generation (device.hpp).
+// The size of cuBLAS' own workspace on a device of that generation (device.hpp).
 std::size_t workspace_bytes(int generation);
 
-// The bf16 copies of weights, which products read in their place. In other precisions none is made.
+// The bf16 copies of weights that products read instead. In other precisions there are none.
 class WeightCopies {
  public:
   explicit WeightCopies(Precision precision) : precision_(precision) {}
@@ -40,7 +40,7 @@ class WeightCopies {
   // Enqueues the copy of `elements` values at `weights`, unless there is one of this version.
   void renew(const float* weights, std::int64_t elements, std::uint64_t version,
              cudaStream_t stream);
-  // [elements] bf16 of a matrix that lies within one that has a copy, or null.
+  // The copy, [elements] bf16, of a matrix that is a part of copied weights; else null.
   const void* find(const float* weights) const;
 
  private:
@@ -51,7 +51,7 @@ class WeightCopies {
   };
 
   Precision precision_;
-  std::map<const float*, Copy> copies_;  // by the address of what they are copies of
+  std::map<const float*, Copy> copies_;  // by the address of the original
 };
 
 // All are enqueued on one stream.
@@ -64,16 +64,16 @@ class Products {
   enum class Into { overwrite, add };
   void multiply(const MatrixView& a, const MatrixView& b, float* c, Into into = Into::overwrite);
 
-  // The matrix as several products take it, also of other streams that wait for this one: in bf16
-  // it is converted once, into `copy`.
+  // The matrix for several products, also on other streams that wait for this one: for bf16 it is
+  // converted once, into `copy`.
   MatrixView converted(const MatrixView& matrix, Scratch& copy);
 
   // "tf32, cuBLAS 13.1.0"
   std::string description() const;
 
  private:
-  // The values of a matrix in the precision that products multiply, and its copy if it has to be
-  // made for this product alone.
+  // The values of a matrix in the precision of the products. A copy that only this product needs
+  // goes into the scratch memory.
   const void* operand(const MatrixView& matrix, Scratch& scratch);
 
   Precision precision_;

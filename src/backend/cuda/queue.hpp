@@ -15,8 +15,7 @@ class Queue {
   Products& products() { return products_; }
   const Products& products() const { return products_; }
 
-  // Later work of this queue waits for all that `other` has been given so far. Both may be the
-  // same.
+  // Later work of this queue waits for all present work of `other`, which may be this queue.
   void wait_for(const Queue& other);
 
  private:

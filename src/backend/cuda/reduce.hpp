@@ -19,13 +19,13 @@ struct Sum {
 struct Maximum {
   template <class T>
   __device__ T operator()(T a, T b) const {
-    return a < b ? b : a;  // a NaN is not larger than anything
+    return a < b ? b : a;  // no comparison with a NaN is true
   }
 };
 
-// combine over all kReduceThreads threads of the block, for each of them the same. All call it.
+// combine over all kReduceThreads threads of the block. All must call it; all get the same result.
 //
-// A butterfly within each warp, whose results meet in shared memory, and a second one over those.
+// A butterfly within each warp; then a second one over the results of the warps in shared memory.
 template <class T, class Combine>
 __device__ T reduce_block(T value, Combine combine) {
   constexpr unsigned kLanes = 32, kWarps = kReduceThreads / kLanes;
@@ -33,7 +33,7 @@ __device__ T reduce_block(T value, Combine combine) {
   for (unsigned step = kLanes / 2; step > 0; step /= 2) {
     value = combine(value, __shfl_xor_sync(0xffffffffu, value, static_cast<int>(step)));
   }
-  __syncthreads();  // of_warps may still be read from the call before
+  __syncthreads();  // the previous call may still read of_warps
   if (threadIdx.x % kLanes == 0) of_warps[threadIdx.x / kLanes] = value;
   __syncthreads();
   value = of_warps[threadIdx.x % kWarps];

@@ -1,4 +1,4 @@
-// Device memory for what lives within one operation.
+// Device memory for values that live within one operation.
 #pragma once
 
 #include <cstddef>
@@ -9,11 +9,11 @@
 
 namespace ptb::cuda {
 
-// Grows when more is asked for than ever before, which a run's first steps do. A block that has
-// become too small is kept: a captured graph may have its address.
+// Grows if an operation asks for more than ever before, which happens in the first steps of a run.
+// A block that has become too small is kept, because a captured graph may have its address.
 class Scratch {
  public:
-  // `count` values of T whose contents have no meaning, until the next call.
+  // Room for `count` values of T, not initialised, valid until the next call.
   template <class T>
   T* get(std::size_t count) {
     const std::size_t bytes = count * sizeof(T);

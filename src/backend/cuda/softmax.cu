@@ -1,4 +1,4 @@
-// Projection, softmax and cross-entropy. The logits are turned into their gradient where they lie.
+// Projection, softmax and cross-entropy. The gradient of the logits overwrites them.
 #include <cstddef>
 
 #include "backend/cuda/cuda_backend.hpp"
@@ -9,9 +9,9 @@
 namespace ptb::cuda {
 namespace {
 
-// One block a row, whose 40 kB of 10,000 logits are read three times: from memory once, then from
-// the caches. The largest logit is subtracted before the exponential, so nothing overflows; a NaN
-// anywhere makes the sum, and so the loss, NaN.
+// One block per row. It reads the row three times (40 kB for 10,000 logits): once from memory, then
+// from the caches. The largest logit is subtracted before the exponential, so nothing overflows. A
+// NaN anywhere makes the sum, and so the loss, NaN.
 //   losses[row] = log Σ exp(logits + bias) - (logits + bias)[target]
 //   logits = scale · (softmax(logits + bias) - onehot), unless scale is 0
 __global__ void __launch_bounds__(kReduceThreads)
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kReduceThreads)
                  double* __restrict__ losses) {
   float* const row = logits + blockIdx.x * V;
   const std::int64_t target = targets[blockIdx.x];
-  // Before the barriers of the reductions: it is overwritten behind them.
+  // Read before the barriers of the reductions, because it is overwritten after them.
   const float target_logit = row[target] + bias[target];
 
   float largest = row[0] + bias[0];
@@ -54,10 +54,10 @@ __global__ void __launch_bounds__(kReduceThreads)
   if (threadIdx.x == 0) *sum = all;
 }
 
-// A block has 32 neighbouring columns, so that a warp reads whole cache lines, and 8 warps, of
-// which warp w has the rows w, w + 8, ...: with one thread a column, 700 rows of 10,000 columns
-// would keep a third of the threads of an H100 busy. In double, since a float that takes in
-// hundreds of rows one by one loses as many roundings.
+// A block has 32 neighbouring columns, so that a warp reads whole cache lines. It has 8 warps; warp
+// w sums the rows w, w + 8, ... With one thread per column, 700 rows of 10,000 columns would use
+// only a third of the threads of an H100. In double, because a float rounds once for each of
+// hundreds of rows.
 constexpr unsigned kColumns = 32, kRowsAtOnce = 8;
 
 __global__ void __launch_bounds__(kColumns* kRowsAtOnce)

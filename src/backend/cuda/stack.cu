@@ -1,10 +1,11 @@
-// The recurrent stack. What does not depend on the step before is taken out of the recurrence, as
-// products over many steps: the inputs' share of the gates forward, the inputs' and the weights'
-// gradients backward. Inside remain h·Wh and d_z·Whᵀ, each followed by one kernel over the cells.
+// The recurrent stack. Whatever does not depend on the previous step is computed outside the
+// recurrence, as products over many steps: in the forward pass the inputs' share of the gates, in
+// the backward pass the gradients of inputs and weights. Inside remain h·Wh and d_z·Whᵀ, each
+// followed by one kernel over the cells.
 //
-// These are small and wait for each other, so layers run side by side, each on a queue of its own
-// as long as there are queues: a layer begins with the first steps of a window as soon as the layer
-// before is through with them, which continues with the next ones.
+// These are small and wait for each other, so layers run side by side, each on its own queue if
+// there are enough queues: a layer begins with the first steps of a window as soon as the layer
+// before it has finished them and continues with the next ones.
 #include <algorithm>
 #include <vector>
 
@@ -15,11 +16,11 @@
 namespace ptb::cuda {
 namespace {
 
-// A thread has one unit of one lane; neighbours have neighbouring units, so all reads coalesce. Of
-// 20 lanes of 1500 units come 235 blocks of 128, two for each of 132 multiprocessors.
+// A thread has one unit of one lane; neighbouring threads have neighbouring units, so all reads
+// coalesce. 20 lanes of 1500 units make 235 blocks of 128, two for each of 132 multiprocessors.
 constexpr unsigned kThreads = 128;
 
-// What a thread's cell has of every array: its unit in [B,H], its first gate in [B,G·H], and its
+// The place of a thread's cell in the arrays: its unit in [B,H], its first gate in [B,G·H], and its
 // number within the layer.
 struct CellIndex {
   std::int64_t unit, gate, k;
@@ -29,7 +30,7 @@ __device__ CellIndex cell_index(std::int64_t index, std::int64_t H, int gates) {
   return {index, index / H * gates * H + index % H, index % H};
 }
 
-// What a cell does not have is null.
+// A pointer is null if the kind of cell does not have the array.
 struct ForwardStep {
   float* gates;       // [B,G·H] pre-activations without the bias; activations
   float* share;       // [B,G·H] of a cell with a recurrent share, without its bias; with it
@@ -104,15 +105,16 @@ struct BackwardStep {
   const float* h_before;      // [B,H]
   const float* d_out;         // [B,H] of the layer's output, before its dropout
   const std::uint8_t* masks;  // [B,H] or null
-  // [B,H] what the next step gives back, not read at the window's last step, where there is none.
-  // Of a cell with a recurrent share it becomes what reaches h_before beside the product.
+  // [B,H] the gradient from the next step; not read at the last step of the window, which has none.
+  // For a cell with a recurrent share it becomes the part of h_before's gradient that passes
+  // through no product.
   float* d_h;
   float* d_c;
   bool is_last;
   float scale;  // of what dropout keeps
 };
 
-// The gradient of h[t], which is seen by the next step and by the layer above.
+// The gradient of h[t]: h[t] is used by the next step and by the layer above.
 __device__ float gradient_of_h(const BackwardStep& s, std::int64_t unit) {
   const float d_h =
       s.masks == nullptr ? s.d_out[unit] : cell::dropped(s.d_out[unit], s.masks[unit], s.scale);
@@ -196,7 +198,7 @@ const Tensor& input_of(const StackActivations& a, std::size_t layer) {
   return layer == 0 ? a.input : a.outputs[layer - 1];
 }
 
-// Steps first .. first + count - 1 of a window, which one layer passes on to the next at a time.
+// A piece of a window, steps first .. first + count - 1, that a layer passes to the next at a time.
 struct Piece {
   std::int64_t first = 0, count = 0;
 };
@@ -222,7 +224,7 @@ void copy(const float* from, std::int64_t elements, float* to, const Queue& queu
 // Entry t of a tensor, or null if the cell has none.
 float* entry_or_null(const Tensor& x, std::int64_t t) { return x.empty() ? nullptr : entry(x, t); }
 
-// Step t of layer l, whose gates hold the inputs' share.
+// Step t of layer l. The gates already hold the inputs' share.
 void step_forward(const StackForward& op, std::size_t l, std::int64_t t, Queue& queue) {
   const StackActivations& a = op.activations;
   const std::int64_t H = a.input.shape()[2];
@@ -259,7 +261,7 @@ void step_forward(const StackForward& op, std::size_t l, std::int64_t t, Queue& 
   }
 }
 
-// Step t of layer l, and what it gives back to the step before: d_h, d_c [B,H] of the layer.
+// Step t of layer l backwards; leaves the gradients for step t - 1 in d_h, d_c [B,H] of the layer.
 void step_backward(const StackBackward& op, std::size_t l, std::int64_t t, float* d_h, float* d_c,
                    Queue& queue) {
   const StackActivations& a = op.activations;
@@ -317,7 +319,7 @@ void CudaBackend::stack(const StackForward& op) {
     copy(state(op.h, l), cells, entry(a.hidden[l], 0), queue(l));
     if (has_c) copy(state(op.c, l), cells, entry(a.cell[l], 0), queue(l));
   }
-  multiply_input(0, {0, T});  // is all there
+  multiply_input(0, {0, T});  // the bottom layer's input is complete
   for (const Piece& piece : pieces_of(T, overlap_.piece)) {
     for (std::size_t l = 0; l < layers; ++l) {
       if (l > 0) {
@@ -350,7 +352,7 @@ void CudaBackend::stack_backward(const StackBackward& op) {
   };
   std::vector<Piece> pieces = pieces_of(T, overlap_.piece);
   std::reverse(pieces.begin(), pieces.end());
-  // What the first queue leaves, the top layer alone reads; the others wait for it layer by layer.
+  // Only the top layer reads the result of the first queue; the others wait for it layer by layer.
   queue(layers - 1).wait_for(queue(0));
   for (const Piece& piece : pieces) {
     for (std::size_t l = layers; l-- > 0;) {
@@ -362,8 +364,8 @@ void CudaBackend::stack_backward(const StackBackward& op) {
       if (l > 0) multiply_input(l, piece);
     }
   }
-  // Nobody waits for a part of it. No join: the lowest layer, on the first queue, has waited for
-  // all.
+  // Nothing waits for a part of this, so it is one product. No join is needed: the bottom layer, on
+  // the first queue, has waited for all others.
   multiply_input(0, {0, T});
 }
 

@@ -8,8 +8,8 @@
 namespace ptb::cuda {
 namespace {
 
-// A step has two small records: a half is thousands of steps, after which its copies are long over.
-// Larger things, which only the start and the end of a run have, go in pieces.
+// A step uploads two small records, so a half lasts thousands of steps, and its copies have ended
+// long before it is used again. Larger uploads, at the start and end of a run, go in pieces.
 constexpr std::size_t kHalfBytes = std::size_t{2} << 20;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kDownloadBytes = std::size_t{1} << 20;

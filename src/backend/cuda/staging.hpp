@@ -1,6 +1,6 @@
-// Copies between pageable host memory and the device. An upload does not make the host wait: it is
-// put aside in page-locked memory, in a ring of two halves. Nor does a download to memory of the
-// ArrivalPool.
+// Copies between pageable host memory and the device. An upload does not make the host wait: its
+// bytes go into page-locked memory first, a ring of two halves. A download into memory of the
+// ArrivalPool does not make it wait either.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ class Staging {
  public:
   explicit Staging(cudaStream_t stream);
 
-  // Enqueues; `from` may be reused at once. The host waits only where the device is a whole half
-  // behind.
+  // Enqueues; `from` may be reused at once. The host waits only if the device is a whole half of
+  // the ring behind.
   void upload(void* to, std::span<const std::byte> from);
   // Waits for all work of the stream.
   void download(const void* from, std::span<std::byte> to);
@@ -25,7 +25,7 @@ class Staging {
  private:
   struct Half {
     std::shared_ptr<std::byte> memory;
-    CudaEvent copied;  // everything that was put into it has left
+    CudaEvent copied;  // the copies of everything in this half have ended
   };
 
   void begin_half();
@@ -33,12 +33,12 @@ class Staging {
   cudaStream_t stream_;
   Half halves_[2];
   int half_ = 0;
-  std::size_t used_ = 0;  // of the half in hand
+  std::size_t used_ = 0;  // bytes of the current half
   std::shared_ptr<std::byte> downloaded_;
 };
 
-// Page-locked memory for the few scalars of a step. It returns when its last owner lets go; what is
-// still on its way there then comes before what the same stream brings to its next owner.
+// Page-locked memory for the few scalars of a step. A piece returns when its last owner drops it. A
+// copy into it that has not ended yet comes before that of the next owner, on the same stream.
 class ArrivalPool {
  public:
   static constexpr std::size_t kBytes = 64;

@@ -1,4 +1,4 @@
-// The ids of a window, out of the table of all that lies in device memory.
+// Copies the ids of a window from the table of all windows in device memory.
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/cuda/launch.hpp"
 
@@ -7,7 +7,7 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 
-// A thread has one element: a row may begin anywhere, so wider reads would not be aligned.
+// A thread copies one element: a row may begin anywhere, so wider reads would not be aligned.
 __global__ void __launch_bounds__(kThreads)
     copy_row(const StepState* __restrict__ step, const std::int32_t* __restrict__ table,
              std::int64_t n, std::int32_t* __restrict__ to) {
