@@ -56,8 +56,8 @@ struct Config {
   std::int64_t metrics_windows = 10;
   std::string progress = "auto";        // auto | bar | lines | off
   std::string save_parameters{};        // HDF5 file, at the end
-  double checkpoint_minutes = 10.0;     // 0: not by the clock
-  std::int64_t checkpoint_windows = 0;  // 0: not by their number
+  double checkpoint_minutes = 10.0;     // 0: only after each epoch
+  std::int64_t checkpoint_windows = 0;  // 0: only after each epoch
   std::int64_t keep_checkpoints = 3;
 
   bool operator==(const Config&) const = default;

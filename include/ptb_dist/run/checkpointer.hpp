@@ -29,7 +29,7 @@ struct SavePlace {
   CheckpointFolder folder;
   int generation = 0;
   int keep = 1;           // of the newest
-  double minutes = 0;     // from one save to the next; 0: not by the clock
+  double minutes = 0;     // from one save to the next; 0: no save by time
   CheckpointInfo info{};  // its progress is that of each save
 };
 
