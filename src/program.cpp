@@ -58,8 +58,8 @@ int run(Session& session, const std::vector<std::string>& arguments, const Facto
   return train_command(session, line, factories);
 }
 
-// Before MPI knows the ranks, tasks that Slurm has started alike would each print the same line. One
-// that the machine lacks something for is told by each.
+// Before MPI knows the ranks, all tasks of a Slurm step would print the same line; only task 0
+// does. But each task reports what its own machine lacks.
 bool tells_for_its_launch(const Error& error) {
   const char* task = std::getenv("SLURM_PROCID");
   return error.code() != ExitCode::usage || task == nullptr || std::string_view(task) == "0";

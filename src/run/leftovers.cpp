@@ -18,10 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Path of a candidate -> its bytes.
+// From the path of a candidate to its bytes.
 using Candidates = std::map<std::string, std::int64_t>;
 
-// Entries of `folder` that are this user's and old enough, whose names begin so.
+// Entries of `folder` with names that begin with this, which are this user's and old enough.
 Candidates old_entries(const fs::path& folder, const std::string& prefix,
                        const LeftoverPlaces& places) {
   Candidates found;
@@ -38,7 +38,7 @@ Candidates old_entries(const fs::path& folder, const std::string& prefix,
   return found;
 }
 
-// Takes those out that `file`, a path that a process has open or mapped, is or lies in.
+// Drops the candidates that contain `file`, a path that a process has open or mapped, or are it.
 void keep_what_is_used(const std::string& file, Candidates& candidates) {
   std::erase_if(candidates, [&file](const auto& candidate) {
     const std::string& path = candidate.first;
@@ -66,8 +66,9 @@ void look_into(const fs::path& process, Candidates& candidates) {
   }
 }
 
-// Takes out what some process uses. Other users' processes may not open these files. A process that
-// its owner may not look into is a system's program, no rank: it counts as using nothing.
+// Drops the candidates that a process uses. Processes of other users cannot open these files. A
+// process of this user that it may not inspect is a program of the system, not a rank: it counts as
+// one that uses nothing.
 void keep_what_is_used(const LeftoverPlaces& places, Candidates& candidates) {
   if (!fs::exists(places.processes / "self/maps")) return candidates.clear();
   std::error_code failure;
@@ -79,8 +80,8 @@ void keep_what_is_used(const LeftoverPlaces& places, Candidates& candidates) {
   if (failure) candidates.clear();
 }
 
-// Whether a session folder is of a daemon, which maps files in it as long as it lives, or of an
-// mpirun that has ended. Not those of ranks that Slurm has started: they need have no file open.
+// Whether a session folder belongs to a daemon, which maps files in it as long as it lives, or to
+// an mpirun that has ended. False for ranks that Slurm has started: they may have no file open.
 bool may_be_looked_at(const fs::path& folder, const LeftoverPlaces& places) {
   std::error_code failure;
   const std::string name = folder.filename();
@@ -118,7 +119,7 @@ Leftovers remove_leftovers(const LeftoverPlaces& places) {
                   [&](const auto& session) { return !may_be_looked_at(session.first, places); });
     Candidates all = segments;
     all.insert(sessions.begin(), sessions.end());
-    if (all.empty()) return removed;  // most often: then no other process is looked at
+    if (all.empty()) return removed;  // the usual case: no other process is inspected
     keep_what_is_used(places, all);
     for (const auto& [path, bytes] : all) {
       std::error_code failure;
@@ -130,7 +131,7 @@ Leftovers remove_leftovers(const LeftoverPlaces& places) {
         ++removed.sessions;
       }
     }
-  } catch (const std::exception&) {  // of memory or a file system: what is left stays
+  } catch (const std::exception&) {  // no memory, or a file system's error: the rest stays
   }
   return removed;
 }

@@ -1,4 +1,4 @@
-// What jobs that were killed have left on a host: nobody else ever removes it.
+// Removes what killed jobs have left on a host; nothing else ever does.
 #pragma once
 
 #include <chrono>
@@ -11,14 +11,14 @@
 
 namespace ptb {
 
-// Where Open MPI 4 keeps things, and whose are looked at.
+// Where Open MPI 4 keeps its files, and the host and user whose files are looked at.
 struct LeftoverPlaces {
   std::filesystem::path memory = "/dev/shm";  // vader_segment.HOST.UID.*, 4 MB a rank
   std::filesystem::path sessions;             // ompi.HOST.UID, a folder for each job
   std::filesystem::path processes = "/proc";
   std::string host;
   unsigned user = 0;
-  // Younger ones may be of a job that is starting: its processes have not opened them yet.
+  // Younger files may belong to a job that is starting and has not opened them yet.
   std::chrono::seconds age = std::chrono::minutes(1);
 };
 
@@ -29,12 +29,12 @@ struct Leftovers {
 };
 
 // Removes shared memory segments, and session folders of mpirun and its daemons, that no process
-// has open or mapped. Without /proc nothing is removed. Throws nothing: what cannot be removed
+// has open or mapped. Removes nothing without /proc. Throws nothing: a file that cannot be removed
 // stays.
 Leftovers remove_leftovers(const LeftoverPlaces& places);
 
-// The same on every host of the run, by one rank of each, for this user. A line for each host where
-// something was removed, on root. Collective.
+// The same for this user on every host of the run, by one rank of each. Returns, on root, a line
+// for each host where something was removed. Collective.
 std::vector<std::string> remove_leftovers(Session& session);
 
 }  // namespace ptb
