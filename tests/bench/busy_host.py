@@ -3,11 +3,11 @@
 
     python3 tests/bench/busy_host.py --program build/ptb_dist [--pairs 7] [--hidden 100] [--alone]
 
-One rank of two threads on two cores, three ways of waiting in turn: the program's own (a bounded
-time, src/base/openmp_environment.cpp), OMP_WAIT_POLICY=passive, and libgomp's own 300,000 turns
-(GOMP_SPINCOUNT). First on the machine as it is, then beside a shell that loops. Words/s of the last
-progress record; ratios are of neighbours in time, median (least to most). Bars: beside the
-neighbour at least 0.75 of passive, without it at least 0.97 of libgomp's own.
+One rank of two threads on two cores waits in three ways, one after the other: the program's own (a
+bounded time, src/base/openmp_environment.cpp), OMP_WAIT_POLICY=passive, and libgomp's default of
+300,000 rounds (GOMP_SPINCOUNT). First on the idle machine, then beside a shell that loops. Prints
+words/s of the last progress record, and ratios of runs next to each other: median (least to most).
+Bars: beside the shell at least 0.75 of passive, without it at least 0.97 of libgomp's default.
 
 --alone (needs root) keeps other processes of the machine away: the first part runs under
 SCHED_FIFO; in the second part the rank and its neighbour share a scheduling group of the greatest

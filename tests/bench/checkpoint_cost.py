@@ -3,11 +3,10 @@
 
     python3 tests/bench/checkpoint_cost.py --build build --data DIR [--config small,large]
 
-Trains some windows with a checkpoint every few of them and reads what the program says of each:
-"training waited" is from the end of a window to the next one's beginning, "saved in" what the
-thread beside it takes for digest, write, fsync and rename. Medians over the saves but the first,
-which touches fresh memory; the share is of a minute of training, at one checkpoint a minute. Needs
-numpy.
+Trains some windows with a checkpoint every few of them and reads the log line of each. "training
+waited" is from the end of a window to the beginning of the next; "saved in" is the time of the
+thread for digest, write, fsync and rename. Medians over all saves but the first, which touches new
+memory. The share is of a minute of training, with one checkpoint a minute. Needs numpy.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What gpu.sh does; its comment says how to call it, gpu_measure.py what is measured, and
+"""The program behind gpu.sh. gpu.sh says how to call it, gpu_measure.py what is measured, and
 gpu_session.py what the calls with --out do."""
 
 import argparse

@@ -1,8 +1,8 @@
-"""The measurements of gpu.py, each with a limit of its own, so that one that hangs costs no other.
+"""The measurements of gpu.py. Each has its own time limit, so that one that hangs costs no other.
 
 Every row is a JSON object of one of these kinds:
 
-    machine   GPU, versions, command, date: what the rows behind it were measured with
+    machine   GPU, versions, command, date: with which the rows after it were measured
     floor     of the chip and of launches (ptb_dist_gpu_floors, which says what each is)
     product   microseconds of a product of a model: alone, and of two on two streams
     step      a model at so many lanes, `variant` of ptb_dist (precision) or pytorch (gpu_peer.py)

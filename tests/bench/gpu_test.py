@@ -4,8 +4,8 @@ small programs in the place of PyTorch, ncu, compute-sanitizer, and of whatever 
 
     python3 gpu_test.py --program build/ptb_dist_cuda_on_cpu [unittest's arguments]
 
-What it measures here means nothing; that it measures, says what it could not, and ends in time
-whatever hangs, is tested.
+The figures mean nothing here. Tested is that it measures, that it names what it could not measure,
+and that it ends in time if something hangs.
 """
 
 import contextlib

@@ -3,10 +3,10 @@
 
     python3 tests/bench/lane_groups.py --build build --data DIR [--rounds 3] [--config small,medium]
 
-For 1 and 2 ranks of one thread: no groups, as many groups as ranks, 8 groups; every round runs all
-of them, the order turned round in every second one. Words/s between the first and the last progress
-record (speed.py), medians, and ratios to no groups of the same rounds. Then the memory that a batch
-of 320 lanes takes as 1, 4 and 16 groups: the most that the process had in two windows.
+For 1 and 2 ranks of one thread: no groups, as many groups as ranks, 8 groups. Every round runs all
+of them, every second round in reverse order. Prints words/s between the first and the last progress
+record (speed.py), medians, and ratios to runs without groups in the same rounds. Then the memory of
+a batch of 320 lanes as 1, 4 and 16 groups: the peak of the process over two windows.
 About 15 minutes for small and medium with three rounds on two idle cores. Needs numpy.
 """
 

@@ -1,8 +1,8 @@
 """The system calls of a save, and what can go wrong at each: what system_call_test.py injects.
 
-The calls of an undisturbed save are written down by strace, so that none is missed. It looks at the
-paths of the save alone: the dynamic loader's calls are not counted, and standard error still works
-when the disk does not.
+strace lists the calls of an undisturbed save, so that none is missed. It looks only at the paths of
+the save: it does not count the dynamic loader's calls, and standard error still works when the disk
+fails.
 """
 
 import dataclasses

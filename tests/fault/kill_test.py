@@ -3,9 +3,9 @@
 
     python3 kill_test.py --program build/ptb_dist [--rounds N] [--seed N] [unittest's arguments]
 
-A round is one run of two epochs on 3 or 4 ranks, disturbed a few times and resumed each time. What
-is compared are the checkpoints, byte for byte, and the metrics without their times. Prints the seed
-and, at the end, what was done. The moments are random in time, so the seed repeats them roughly.
+A round is one run of two epochs on 3 or 4 ranks that is disturbed a few times and resumed each
+time. Compares the checkpoints, byte for byte, and the metrics without their times. Prints the seed
+and, at the end, what was done. The moments are random in time, so a seed repeats them only roughly.
 """
 
 import argparse

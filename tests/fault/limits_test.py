@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Limits of the system on files, threads and memory: the run is done, or ends with 69 and one line
-that names the limit. Never a crash, a hang or a library's page alone.
+that names the limit. It never crashes, hangs, or prints only a library's message.
 
     python3 limits_test.py --program build/ptb_dist [--every N] [unittest's arguments]
 
 Each limit is swept over the values between "not even the loader" and "more than enough", so that
-every file, thread and allocation on the way is once the first that is refused. --every N takes each
-Nth value.
+each file, thread and allocation on the way is once the first that fails. --every N takes each Nth
+value.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Signals: what they must not do to a run, and that each request to stop is met.
+"""Signals: they must not harm a run, and the run must follow each request to stop.
 
     python3 signal_test.py --program build/ptb_dist --deaf build/ptb_dist_deaf
         --bare build/ptb_dist_bare --storm build/libsignal_storm.so [unittest's arguments]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Whatever the disk answers to a system call of a save, and at whichever call it is killed: the
-checkpoints are the old ones or the new ones, complete, and one line tells what has happened.
+"""A save whose system calls fail, or which is killed at any call, leaves complete checkpoints, the
+old ones or the new ones, and one line says what happened.
 
     python3 system_call_test.py --program build/ptb_dist --driver build/save_driver [--every N]
                                 [unittest's arguments]

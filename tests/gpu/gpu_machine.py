@@ -6,8 +6,9 @@
         ...                  what is measured
         sampler.summary()    clocks and power since the last call of it, for JSON: an item a GPU
 
-All of it is nvidia-smi's, which counts every GPU of the host, whatever CUDA_VISIBLE_DEVICES leaves.
-Where it is not, or does not answer, there is a reason instead of figures, and never an error.
+All figures come from nvidia-smi, which shows every GPU of the host, independent of
+CUDA_VISIBLE_DEVICES. If it is missing or does not answer, a reason replaces the figures; this is
+never an error.
 Python's standard library alone: it is part of a bundle (launch/bundle.sh --tests).
 """
 

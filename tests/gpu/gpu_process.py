@@ -1,9 +1,10 @@
-"""Runs what may hang: commands with a limit, of which nothing is left behind.
+"""Runs commands that may hang, with a time limit, and leaves no process behind.
 
-When a command has ended, or its time is up, all that it has started is killed, whatever group or
-session that is in: orphans fall to this process (PR_SET_CHILD_SUBREAPER). Output goes to files, so
-that nobody waits for a pipe that some child keeps open. Of other processes only /proc/PID/stat is
-read: whoever reads the command line or the variables of one that the kernel holds is held, too.
+When a command has ended, or its time is up, all processes that it has started are killed, in any
+group or session: orphans become children of this process (PR_SET_CHILD_SUBREAPER). Output goes to
+files, so that nothing waits for a pipe that a child keeps open. Of other processes only
+/proc/PID/stat is read: reading the command line or the variables of a process that hangs in the
+kernel would hang, too.
 """
 
 import contextlib

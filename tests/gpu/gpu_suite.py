@@ -7,19 +7,19 @@
     bin/gpu_suite.sh --json FILE                and a JSON object a line, as soon as it is known
     PTB_DIST_REQUIRE=gpu bin/gpu_suite.sh       a skipped test has failed
 
-First the machine. Then a line for each test: passed, failed, skipped with the reason, or not run
-for want of time; behind that of a failed one is its output. A test that does not end is stopped
-with all that it started, and those behind it go on. Exit status 0 if none failed and all were run,
-1 otherwise, 2 for a name that no test has.
+Prints the machine, then a line for each test: passed, failed, skipped with the reason, or not run
+because time was up. The output of a failed test follows its line. A test that does not end is
+stopped with all that it started, and the next one runs. Exit status 0 if none failed and all were
+run, 1 otherwise, 2 for a name that no test has.
 
 tests/bench/gpu.sh runs tests by run(), with the limits and in the order of its own.
 
 The lines of FILE, by their "kind": machine (gpu_machine.py); test, with its verdict, seconds, the
 end of its output, and clocks and power while it ran; end, with the counts.
 
-Which tests there are, and how they are called, is in gpu_suite.json: what ctest --show-only=json-v1
-said of the build, but that its paths begin with @BUNDLE@/ for the folder of the bundle, python3 and
-mpirun are those of PATH.
+gpu_suite.json lists the tests and their commands. It is the output of ctest --show-only=json-v1 in
+the build, except that paths begin with @BUNDLE@/, which stands for the folder of the bundle, and
+that python3 and mpirun are those of PATH.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A checkpoint as others see it: h5py, h5ls, and whoever computes the digest of its bytes.
+"""A checkpoint as other tools see it: h5py, h5ls, and a program that computes its digest.
 
     /usr/bin/python3 checkpoint_h5py_test.py --program build/ptb_dist [unittest's arguments]
 """

@@ -3,9 +3,9 @@
 
     /usr/bin/python3 pytorch_exchange_test.py --program build/ptb_dist [unittest's arguments]
 
-A stand-in takes the place of PyTorch: what the exchange needs of it is a state_dict() of arrays.
-What PyTorch computes with such a state is written down here once more, from its documentation, so
-that a wrong order of gates would be a wrong perplexity.
+A stand-in replaces PyTorch: the exchange needs only a state_dict() of arrays. PyTorch's computation
+with such a state is written here again, from its documentation, so that a wrong order of gates
+gives a wrong perplexity.
 """
 
 import math

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""The scripts of launch/, away from any network: get_ptb.sh against a server of this test's own,
-quickstart.sh with stand-ins for what it would install, build and start, and all of them in the
-eyes of shellcheck.
+"""The scripts of launch/, without a network: get_ptb.sh with a server of this test, quickstart.sh
+with stand-ins for what it would install, build and start, and shellcheck on all scripts.
 
     python3 launch_test.py [unittest's arguments]
 
-What needs the real Penn Treebank takes it from $PTB_DATA, and is skipped where that is unset,
+Tests that need the real Penn Treebank take it from $PTB_DATA. They are skipped if that is unset,
 unless PTB_DIST_REQUIRE has ptb.
 """
 

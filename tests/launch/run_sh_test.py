@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""launch/run.sh, with a stand-in for mpirun that ends as it is told: when it starts again, when
-not, and what becomes of signals.
+"""launch/run.sh, with a stand-in for mpirun that ends as a test asks: when run.sh starts again,
+when it does not, and what it does with signals.
 
     python3 run_sh_test.py [unittest's arguments]
 """

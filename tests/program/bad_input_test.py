@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Whatever is wrong with what a user gives: one clear line each, the right exit status, no hang.
+"""For any mistake in a user's input: one clear line, the right exit status, and no hang.
 
     python3 bad_input_test.py --program build/ptb_dist_without_cuda --whole build/ptb_dist
                               [unittest's arguments]
 
-Each case runs on one rank and on two. Errors that all ranks know are told once and end the program
-without MPI_Abort, whose banner would bury them. ptb_dist_mutant has to be beside the program. What
-CUDA's libraries answer is asked of the whole program.
+Each case runs on one rank and on two. An error that all ranks know is printed once and ends the
+program without MPI_Abort, whose banner would hide it. ptb_dist_mutant must be beside the program.
+Cases that depend on CUDA's libraries run the whole program.
 """
 
 import argparse

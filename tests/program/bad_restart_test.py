@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Whatever is wrong with a run that is to go on: one clear line, the right exit status, and the
-checkpoints that are there stay as they were.
+"""For any defect of a run that is to be resumed: one clear line, the right exit status, and
+unchanged checkpoints.
 
     python3 bad_restart_test.py --program build/ptb_dist [unittest's arguments]
 """

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Recurrent cells other than the LSTM, as a user has them: they learn, they resume bit for bit,
-their checkpoints say what they are, and no cell takes another's weights.
+"""Recurrent cells other than the LSTM, as a user runs them: they learn, they resume bit for bit,
+their checkpoints name the cell, and no cell accepts another's weights.
 
     python3 cells_test.py --program build/ptb_dist --mpirun mpirun... [unittest's arguments]
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a run shows while it goes on: the progress bar, and readers who do not read.
+"""What a run shows while it trains: the progress bar, and readers that do not read.
 
     python3 console_test.py --program build/ptb_dist [unittest's arguments]
 """

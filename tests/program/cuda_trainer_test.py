@@ -3,9 +3,9 @@
 
     python3 cuda_trainer_test.py --program build/ptb_dist_cuda_on_cpu [unittest's arguments]
 
-The program has the CPU backend too, which its curves are compared with. On a GPU (the test
-gpu_trainer) it is ptb_dist_graphs_or_not, and Curves alone. PTB_DIST_TEST_QUICK=1: one run of each
-kind, for a GPU that is there for minutes, and for the race check.
+The program has the CPU backend, too; its curves are compared with those. On a GPU (the test
+gpu_trainer) the program is ptb_dist_graphs_or_not, and only Curves runs. PTB_DIST_TEST_QUICK=1
+makes one run of each kind, for a GPU that is available for minutes, and for the race check.
 """
 
 import functools

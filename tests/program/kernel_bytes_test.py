@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Bytes that each kernel of the CUDA backend moves, without a GPU: at most 1.2 times what it must.
+"""Bytes that each kernel of the CUDA backend moves, without a GPU: at most 1.2 times the minimum.
 
     python3 kernel_bytes_test.py --program build/ptb_dist_cuda_racecheck [unittest's arguments]
     python3 kernel_bytes_test.py --program build/ptb_dist_cuda_racecheck --table  # for RESULTS.md
 
 The build with the race check counts them (tests/cuda_on_cpu/traffic.cpp). A kernel without a
-row in the tables below fails; so does one that moves less than its minimum, since then one of the
-two is wrong.
+row in the tables below fails. So does a kernel that moves less than its minimum, because then one
+of the two is wrong.
 """
 
 import argparse

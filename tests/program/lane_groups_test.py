@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lane groups as a user meets them: restarts on other numbers of ranks, accumulation, refusals.
+"""Lane groups as a user runs them: restarts on other numbers of ranks, accumulation, refusals.
 
     python3 lane_groups_test.py --program build/ptb_dist [unittest's arguments]
 """

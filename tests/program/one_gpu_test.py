@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Several ranks on a single GPU: they sum by MPI, and by NCCL, which an NCCL_HOSTID for each rank
-makes take them for ranks of different hosts.
+"""Several ranks on a single GPU sum by MPI, and by NCCL. With an NCCL_HOSTID for each rank, NCCL
+takes the ranks for those of different hosts.
 
     python3 one_gpu_test.py --program build/ptb_dist [unittest's arguments]
 
-Where there is no GPU: --program build/ptb_dist_cuda_on_cpu. PTB_DIST_TEST_QUICK=1: in bf16 alone.
+Without a GPU: --program build/ptb_dist_cuda_on_cpu. PTB_DIST_TEST_QUICK=1: only in bf16.
 """
 
 import re

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the environment says of OpenMP: the numbers and the cores are those without it."""
+"""OpenMP's environment variables change neither the numbers of a run nor its cores."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Runs the program as a user would: what the test drivers of this folder share."""
+"""Runs the program as a user would; the test drivers of this folder share it."""
 
 import argparse
 import contextlib

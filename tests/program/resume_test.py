@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A run that was stopped or killed goes on as if nothing had happened.
+"""A run that was stopped or killed resumes as if nothing had happened.
 
     python3 resume_test.py --program build/ptb_dist [unittest's arguments]
 
-What is compared are final checkpoints, byte for byte, and the metrics without their times.
+Compares final checkpoints, byte for byte, and the metrics without their times.
 """
 
 import math

@@ -5,8 +5,8 @@ compares the final checkpoints and the best ones, byte for byte.
     python3 same_bits.py --program build/ptb_dist -- --lane-groups 8 FLAGS      a small model
     python3 same_bits.py --program build/ptb_dist --ptb -- --config small --lane-groups 8 --epochs 1
 
-The second takes an epoch for each number of ranks and needs $PTB_DATA. --expect-failure is for
-programs with a defect, which this test must find.
+The second call trains an epoch on each number of ranks and needs $PTB_DATA. --expect-failure is for
+programs with a defect that this test must find.
 """
 
 import argparse

@@ -3,12 +3,12 @@
 
 Trains the same model on each number of ranks and compares every window's loss and gradient norm
 with those of the first number, up to rounding (configs/README.md). Prints the largest
-relative differences; the exit status is 1 if one is over its bound, 77 if --ptb is not to be had.
+relative differences. The exit status is 1 if one is over its bound, 77 if --ptb has no data.
 
     python3 same_curve.py --program build/ptb_dist --ranks 1,2,8 --windows 10 --bound 1e-5 -- FLAGS
 
 FLAGS are the program's; without --ptb they come after those of a small model on a small synthetic
-corpus. As a table for a document, whatever the differences are (minutes to an hour; $PTB_DATA is
+corpus. --report prints a table for a document and checks no bound (minutes to an hour; $PTB_DATA is
 the folder of the Penn Treebank):
 
     python3 same_curve.py --program build/ptb_dist --ptb --report --windows 10 -- --config small

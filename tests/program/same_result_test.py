@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What else must not depend on how the work is shared: weak scaling, evaluation, threads, repeats.
+"""More results that must not depend on how the work is shared: weak scaling, evaluation, threads,
+repeats.
 
     python3 same_result_test.py --program build/ptb_dist [unittest's arguments]
 """

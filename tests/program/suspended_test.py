@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A job that is suspended for longer than --timeout and goes on; a single rank that is stopped.
+"""A job that continues after a suspension longer than --timeout; and a single rank that is stopped.
 
     python3 suspended_test.py --program build/ptb_dist [unittest's arguments]
 """

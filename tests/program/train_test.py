@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does it learn, and does it say so correctly? Runs the program and reads what it leaves.
+"""Does it learn, and does it report that correctly? Reads the program's output and files.
 
     python3 train_test.py --program build/ptb_dist [unittest's arguments]
 """

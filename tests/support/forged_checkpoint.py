@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""A checkpoint whose content is changed and whose digest is right again: what a defect of the
-program, or an enemy, would write.
+"""Changes the content of a checkpoint and corrects its digest, as a defect of the program or an
+attacker might.
 
     /usr/bin/python3 forged_checkpoint.py FILE nothing|forgotten_state|forgotten_sums
 
