@@ -22,9 +22,9 @@ struct Sizes {
   int L;
 };
 
-// Odd and uneven, so that no loop over vectors, tiles or quads comes out even by luck; more layers
+// Odd and uneven sizes, so that no loop over vectors, tiles or quads fits by chance; more layers
 // than a GPU has queues; the last is the small model with fewer words. B = 0: a rank without lanes.
-// PTB_DIST_TEST_SHORT: where a schedule is what is tested, six steps of the last are enough, which
+// PTB_DIST_TEST_SHORT: for a test of schedules six steps of the last size are enough, because they
 // are two pieces of its products.
 bool is_short() { return std::getenv("PTB_DIST_TEST_SHORT") != nullptr; }
 std::vector<Sizes> sizes() {
@@ -40,10 +40,10 @@ std::vector<Sizes> sizes() {
 // largest value of the reference. Slacks are four to ten times what was measured (fp32 CPU). 0
 // means exactly equal.
 //
-// Products of TF32 or bf16 inputs: an input that is wrong by a part of itself makes as large a part
-// of the result wrong, however many terms there are, since errors of random sign add up as the
-// terms do. That, for both inputs of a term, is added to eps · sqrt(terms). Of inputs that are cut
-// off all errors have one sign: the result shrinks by as large a part of itself, so it holds too
+// Products of TF32 or bf16 inputs: a relative error of the inputs gives the same relative error of
+// the result, for any number of terms, because errors of random sign add up as the terms do. For
+// both inputs of a term this is added to eps · sqrt(terms). If inputs are truncated, all errors
+// have one sign; the result then shrinks by the same relative error, so the bound still holds
 // (CUDA_ON_CPU_TF32=truncate).
 struct Output {
   std::string name;
@@ -95,7 +95,7 @@ class Side {
         .packed = reals({used + 2, width}), .ids = ids({used + 2}, limit), .count = count(used)};
   }
 
-  // For results that an operation overwrites: whatever is left of this is seen.
+  // For results that an operation must overwrite: what it leaves of this is seen.
   Tensor garbage(Shape shape) { return garbage(real(), shape); }
   Tensor garbage(ElementType type, Shape shape) {
     const std::vector<double> nans(static_cast<std::size_t>(shape.elements()),
@@ -248,7 +248,7 @@ BOOST_AUTO_TEST_CASE(a_backend_moves_and_zeroes_memory) {
   });
 }
 
-// As of its place in the order of work, whatever comes later.
+// It has the values at its place in the order of work; later work does not change it.
 BOOST_AUTO_TEST_CASE(begin_download_brings_what_was_there) {
   for (const test::FastBackend& backend : test::fast_backends()) {
     Side side(backend.make());
@@ -347,9 +347,8 @@ BOOST_AUTO_TEST_CASE(embedding_backward) {
   });
 }
 
-// Every cell. Products, pieces and streams, and so schedules, are those of the lstm, which is
-// checked at every size. How threads share the lanes of a gru or rnn is seen by
-// program/cells_test.py.
+// Every cell. Products, pieces, streams and schedules are those of the lstm, which is checked at
+// every size. program/cells_test.py checks how threads share the lanes of a gru or rnn.
 void check_cells(
     const std::function<std::vector<Output>(Side&, const Sizes&, double, CellKind)>& operation) {
   for (const CellKind cell : kCellKinds) {

@@ -1,4 +1,4 @@
-// The check of the OpenMP team: a smaller one than was asked for is an error, at the start and in
+// The check of the OpenMP team: a team smaller than asked for is an error, at the start and in
 // every loop.
 #include "backend/cpu/team.hpp"
 

@@ -28,7 +28,7 @@ BOOST_AUTO_TEST_CASE(small_steps_are_counted_and_of_an_absence_the_longest_step)
   for (const auto& [real, awake] : looks) BOOST_TEST((time.at(real) == awake));
 }
 
-// What a rank does that waits for another: a deadline of 2 s, looked at every millisecond.
+// As a rank that waits for another: a deadline of 2 s, checked every millisecond.
 BOOST_AUTO_TEST_CASE(a_deadline_outlives_every_absence_and_is_kept_without_one) {
   for (const std::vector<AwakeTime::Duration>& absences :
        {std::vector<AwakeTime::Duration>{}, {7s}, {0s, 24h, 7s}}) {
@@ -49,7 +49,7 @@ BOOST_AUTO_TEST_CASE(a_deadline_outlives_every_absence_and_is_kept_without_one) 
   }
 }
 
-// Its own thread looks; one look after the other would count a longest step, 0.25 s, and no more.
+// The clock's own thread looks. Two looks of the test alone would count the longest step, 0.25 s.
 BOOST_AUTO_TEST_CASE(the_clock_goes_on_although_nobody_looks) {
   const auto begin = AwakeClock::now();
   std::this_thread::sleep_for(1500ms);

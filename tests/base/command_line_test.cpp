@@ -176,7 +176,7 @@ BOOST_AUTO_TEST_CASE(help_is_grouped_and_complete) {
   }
   std::istringstream text(line.text);
   for (std::string row; std::getline(text, row);) BOOST_TEST(row.size() <= 100, row);
-  // The same for a command, and whatever else is wrong.
+  // The same for a command, and for other mistakes.
   BOOST_TEST(parse("config --help").text == line.text);
   BOOST_TEST(parse("--seed x --help").text == line.text);
 }

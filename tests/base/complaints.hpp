@@ -1,4 +1,4 @@
-// Runs something that must end with an Error, and hands back its lines.
+// Runs code that must end with an Error, and returns its lines.
 #pragma once
 
 #include <boost/test/unit_test.hpp>

@@ -62,7 +62,7 @@ BOOST_AUTO_TEST_CASE(the_schema_covers_every_member_once) {
       BOOST_CHECK_NO_THROW(read(fmt::format("{} = {}", key.name, toml_value(Config{}, key))));
     }
   }
-  // A member that is not in the table would be lost in the echo. Change this together with Config.
+  // The echo would lose a member that is not in the table. Change this together with Config.
   BOOST_TEST(names.size() == 34);
 }
 
@@ -123,7 +123,7 @@ BOOST_AUTO_TEST_CASE(a_file_goes_over_the_defaults_and_a_flag_over_the_file) {
   BOOST_TEST(config.values.hidden_size == 40);
   BOOST_TEST(config.values.learning_rate == 0.5);
   BOOST_TEST(config.values.num_layers == 2);
-  // In the schema's order, and only what is not the default's.
+  // In the schema's order, and only values that are not the default.
   BOOST_TEST_REQUIRE(config.origins.size() == 3);
   BOOST_TEST(config.origins[0].key == "hidden_size");
   BOOST_TEST(config.origins[0].from == "flag");

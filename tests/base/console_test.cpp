@@ -36,7 +36,7 @@ class Output {
   int saved_;
 };
 
-// What can be read without waiting, while more of what waits is offered.
+// Reads what is there without waiting, while the console offers more of its waiting text.
 std::string all_of(int descriptor) {
   ::fcntl(descriptor, F_SETFL, O_NONBLOCK);
   std::string text;

@@ -1,4 +1,4 @@
-// Limits of control groups: the smallest on the way up, in both versions.
+// Limits of control groups: the smallest of a group and those above it, in both versions.
 #include "ptb_dist/base/control_groups.hpp"
 
 #include <boost/test/unit_test.hpp>

@@ -1,5 +1,5 @@
-// A limit of the system is named with its value. Limits are set in a child: most cannot be raised
-// again.
+// A message names a limit of the system with its value. Limits are set in a child, because most of
+// them cannot be raised again.
 #include "ptb_dist/base/limits.hpp"
 
 #include <sys/resource.h>
@@ -61,7 +61,7 @@ void set_limit(decltype(RLIMIT_AS) what, rlim_t value) {
   if (::setrlimit(what, &limit) != 0) ::_exit(1);
 }
 
-// Root is exempt from a limit on threads. False where it may not become another user.
+// Root has no limit on threads, so this becomes another user. False if it may not.
 bool is_counted() { return ::getuid() != 0 || ::setuid(61234) == 0; }
 
 std::size_t address_space() {

@@ -1,5 +1,4 @@
-// The numbers below are part of the checkpoint format: a change that moves them breaks every
-// resume.
+// The numbers below are part of the checkpoint format: a change of them breaks every resume.
 #include "ptb_dist/base/random.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -118,8 +117,8 @@ BOOST_AUTO_TEST_CASE(no_dropout_keeps_all) {
   for (std::uint32_t unit = 0; unit < 1000; ++unit) BOOST_TEST(is_kept(at, unit, 1.0));
 }
 
-// Two decisions that differ in one coordinate agree as often as independent ones. A coordinate left
-// out of the counter gives 100 %.
+// Two decisions that differ in one coordinate agree as often as independent ones. If the counter
+// lacks a coordinate, they always agree.
 BOOST_AUTO_TEST_CASE(neighbours_are_independent) {
   struct Step {
     const char* name;

@@ -1,5 +1,5 @@
-// Requests to stop: taken once they are blocked, and what child processes have of it. Every case is
-// in a process of its own, since it is the process that is changed.
+// Requests to stop: they are taken once they are blocked, and child processes are not affected.
+// Every case has a process of its own, because it changes the process.
 #include "ptb_dist/base/stop.hpp"
 
 #include <signal.h>
@@ -19,8 +19,7 @@ namespace {
 
 constexpr int kGood = 42;
 
-// How a process ends that does this, and is then left alone: its exit status, or 1000 + the signal
-// that ended it.
+// How a process that does only this ends: its exit status, or 1000 + the signal that ended it.
 int ending_of(const std::function<int()>& work) {
   const pid_t child = ::fork();
   if (child == 0) {

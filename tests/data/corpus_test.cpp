@@ -180,7 +180,7 @@ BOOST_AUTO_TEST_CASE(splits_without_words_are_refused) {
   check(TinyCorpus("\xEF\xBB\xBF"), {"ptb.train.txt", "white space"});
 }
 
-// A reader that opens the FIFO for good waits for its writer: the timeout is the proof.
+// A reader that opened the FIFO would wait for its writer; then the test's timeout would end it.
 BOOST_AUTO_TEST_CASE(other_kinds_of_file_are_refused_unread, *boost::unit_test::timeout(20)) {
   const TinyCorpus files;
   fs::remove(files.path("test"));

@@ -1,4 +1,4 @@
-// Windows: what a rank trains on is the right text, shifted by one, whoever holds which lanes.
+// Windows: a rank trains on the right text, shifted by one, for every way of dealing lanes.
 #define BOOST_TEST_MODULE data
 #include "ptb_dist/data/lanes.hpp"
 
@@ -124,7 +124,7 @@ BOOST_AUTO_TEST_CASE(twenty_lanes_over_eight_ranks) {
              boost::test_tools::per_element());
 }
 
-// Where the words of the global window stand in a slice, counted in the plainest way.
+// The positions of the global window's words in a slice, found in the simplest way.
 void check_words(const Lanes& lanes, int w, LaneSlice slice, std::span<const std::int32_t> words) {
   const Window window = lanes.window(w, slice);
   const Window whole = lanes.window(w, {.first = 0, .count = slice.global, .global = slice.global});

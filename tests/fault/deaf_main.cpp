@@ -1,6 +1,6 @@
-// The program, but that it goes on training when it is asked to stop, so that a whole run can stand
-// in a storm of such requests. Built as ptb_dist_deaf, with handler_stacks.cpp as the program is,
-// and as ptb_dist_bare without, which shows that the storms can do harm. Never installed.
+// The program, except that it ignores requests to stop, so that a whole run can receive a storm of
+// them. It is built as ptb_dist_deaf, with handler_stacks.cpp as the program is, and without it as
+// ptb_dist_bare, which shows that storms can do harm. Never installed.
 //
 //   PTB_DIST_HANDLES_USR1=1   USR1 is handled by the thread that computes, as it never is
 #include <signal.h>

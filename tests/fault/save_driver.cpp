@@ -1,5 +1,5 @@
-// What one save of rank 0 does on the disk (src/run/checkpointer.cpp), as a process of its own
-// that system_call_test.py disturbs.
+// One save of rank 0 on the disk (src/run/checkpointer.cpp), as a process of its own, which
+// system_call_test.py disturbs.
 //
 //   save_driver RUN_DIR STEP FILE KEEP   makes the folder of checkpoints ready, brings log and
 //                                        metrics to the disk, writes the bytes of FILE as the

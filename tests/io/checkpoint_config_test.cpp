@@ -1,4 +1,4 @@
-// Settings that grow: a table with keys of every type, younger than the files that are read.
+// A table of settings that grows: it has new keys of every type, which the files do not have.
 #include "io/checkpoint/checkpoint_config.hpp"
 
 #include <boost/test/unit_test.hpp>
@@ -32,8 +32,8 @@ Key young(const std::string& name, Key::Member member, Key::Value before) {
           .value_before = std::move(before)};
 }
 
-// The schema, and a real, an integer and two texts after it. None of the values that stand for what
-// was done before is the key's default: a file says what it says, whatever defaults become.
+// The schema, and a real, an integer and two texts after it. No value_before equals the key's
+// default: the meaning of a file must not depend on later defaults.
 std::vector<Key> grown() {
   std::vector<Key> keys = config_schema();
   keys.push_back(young("zoneout", &Config::timeout, 0.5));

@@ -130,7 +130,7 @@ BOOST_AUTO_TEST_CASE(pruning_keeps_the_newest_and_the_best) {
              boost::test_tools::per_element());
 }
 
-// So that a kill between two leaves what would have been kept longest.
+// Oldest first, so that a kill in between leaves the checkpoints that are kept longest.
 BOOST_AUTO_TEST_CASE(pruning_begins_with_the_oldest) {
   const Stored stored({kStep10, kStep20, kStep20Again, kStep30});
   BOOST_TEST(code_in_child([&] {
@@ -190,7 +190,7 @@ BOOST_AUTO_TEST_CASE(the_chosen_one_is_known_however_it_is_written) {
   fs::create_symlink(stored.folder.path() / kStep10, stored.scratch / "link.h5");
   BOOST_TEST(stored.folder.set_aside(stored.scratch / "link.h5", false).size() == 1u);
   BOOST_TEST(stored.listed() == Names{kStep10}, boost::test_tools::per_element());
-  // One from elsewhere: all that are here are of another path.
+  // A checkpoint from another folder: all that are here belong to another run.
   put(stored.scratch / "elsewhere.h5", "");
   BOOST_TEST(stored.folder.set_aside(stored.scratch / "elsewhere.h5", false).size() == 1u);
   BOOST_TEST(stored.listed().empty());

@@ -45,7 +45,7 @@ BOOST_AUTO_TEST_CASE(bytes_that_are_no_contents_are_refused) {
     BOOST_TEST(failure_of([&] { unpacked(cut, kSubject); }).code == 65, length);
   }
   BOOST_TEST(failure_of([&] { unpacked(whole + 'x', kSubject); }).code == 65);
-  // Lengths that lie: whatever byte is wrong, the end is an error or other contents.
+  // Wrong lengths: for any wrong byte the result is an error or other contents.
   for (std::size_t place = 0; place < whole.size(); ++place) {
     std::string damaged = whole;
     damaged[place] = '\xff';
@@ -55,7 +55,7 @@ BOOST_AUTO_TEST_CASE(bytes_that_are_no_contents_are_refused) {
   }
 }
 
-// What a child that has gone astray could say, and no file that the child has looked at.
+// Contents that only a child with a defect could send, and no file that the child has checked.
 BOOST_AUTO_TEST_CASE(contents_are_checked_whoever_made_them) {
   using Contents = CheckpointContents;
   const std::pair<void (*)(Contents&), const char*> cases[] = {

@@ -48,8 +48,7 @@ bool is_found_early(const Failure& failure) {
          std::ranges::any_of(reasons, [&](const char* reason) { return failure.names(reason); });
 }
 
-// Flips one bit after another, each alone, in a file that holds `whole`; the reading of each must
-// fail before HDF5 has seen a byte.
+// Flips each bit alone in a file that holds `whole`; reading it must fail before HDF5 sees a byte.
 void check_flips(const fs::path& path, const std::string& whole, unsigned first_seed, int count) {
   std::mt19937_64 random(first_seed);
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
@@ -107,8 +106,8 @@ BOOST_AUTO_TEST_CASE(round_trip_in_either_width) {
 BOOST_AUTO_TEST_CASE(every_mathematical_key_is_kept) {
   const Config config = SampleRun::make_info(ElementType::f32).config, defaults;
   for (const Key& key : config_schema()) {
-    // Else the round trip says nothing of it.
-    // Keys that are younger than the first checkpoints: checkpoint_config_test.
+    // Without this the round trip would say nothing about it.
+    // For keys that the first checkpoints did not have see checkpoint_config_test.
     const bool is_here = key.is_mathematical && !key.value_before;
     BOOST_TEST((toml_value(config, key) != toml_value(defaults, key)) == is_here, key.name);
   }
@@ -131,7 +130,7 @@ BOOST_AUTO_TEST_CASE(one_state_gives_the_same_bytes) {
   SampleRun later(ElementType::f32);
   later.info.progress.cross_entropy = std::nextafter(0.1, 1.0);
   BOOST_TEST((first != later.image()));
-  // Times have whole seconds, so that equal bytes alone would prove little.
+  // Time stamps have whole seconds, so equal bytes alone would prove little.
   const Scratch scratch;
   put(scratch / "a.h5", SampleRun::text_of(first));
   const hid_t file = H5Fopen((scratch / "a.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);

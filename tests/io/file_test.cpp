@@ -1,4 +1,4 @@
-// Every system call of a write fails in every way: the file is what it was or what it was to be.
+// If any system call of a write fails in any way, the file is the old one or the new one, complete.
 #include "io/files/file.hpp"
 
 #include <signal.h>
@@ -173,7 +173,7 @@ BOOST_AUTO_TEST_CASE(a_limit_on_files_is_told_with_its_remedy) {
   BOOST_TEST(names_in(scratch.path()).size() == 1u);
 }
 
-// Whoever can write to the folder could else have us write to a file elsewhere.
+// Otherwise a user who can write to the folder could make us write to a file in another place.
 BOOST_AUTO_TEST_CASE(a_link_in_the_place_of_the_temporary_file_is_not_followed) {
   const Scratch scratch;
   put(scratch / "other", "theirs");

@@ -45,7 +45,7 @@ BOOST_AUTO_TEST_CASE(results_come_through) {
     const std::string result(size, '\0');
     BOOST_TEST((run_guarded(kSubject, kLimits, [&] { return result; }) == result));
   }
-  // More than the work had memory for is not of our making.
+  // The work had no memory for so many bytes, so they cannot be its result.
   BOOST_TEST(failure_of([] {
                run_guarded(kSubject, {.memory = 1000, .seconds = 1},
                            [] { return std::string(1001, 'x'); });
@@ -73,7 +73,7 @@ BOOST_AUTO_TEST_CASE(a_crash_is_an_error) {
   BOOST_TEST(failure_of_guarded([] { ::_exit(0); }).names("reading it ended the process"));
 }
 
-// A launcher sends them to all processes of a job: the file is no worse for it.
+// A launcher sends them to all processes of a job; that must not make the file seem bad.
 BOOST_AUTO_TEST_CASE(a_request_to_stop_is_not_for_the_child) {
   for (const int number : {SIGUSR1, SIGUSR2, SIGTERM, SIGINT, SIGHUP}) {
     BOOST_TEST(failure_of_guarded([number] { std::raise(number); }).code == 0);

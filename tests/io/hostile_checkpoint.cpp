@@ -14,8 +14,8 @@ hid_t space_of(const std::vector<hsize_t>& extents) {
   return H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr);
 }
 
-// The new dataset takes the name; what hangs on the old one is gone, so attributes of /vocabulary
-// are copied by whoever needs them.
+// The new dataset takes the name. The attributes of the old one are lost; a caller that needs those
+// of /vocabulary copies them.
 void put_dataset(hid_t file, const std::string& name, hid_t type, hid_t space, hid_t creation,
                  hid_t memory_type, const void* values) {
   if (H5Lexists(file, name.c_str(), H5P_DEFAULT) > 0) {
@@ -66,7 +66,7 @@ FileChange without_attribute(const std::string& object, const std::string& name)
 FileChange with_attribute(const std::string& object, const std::string& name, hid_t file_type,
                           hid_t type, const void* value) {
   return [=](hid_t file) {
-    // A key that came later is not written with its value_before.
+    // A key with a value_before is not written if it has that value.
     if (H5Aexists_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT) > 0) {
       check(H5Adelete_by_name(file, object.c_str(), name.c_str(), H5P_DEFAULT));
     }

@@ -1,5 +1,5 @@
-// Checkpoints that were changed with HDF5's own means and given a right size and digest again, so
-// that nothing but the reader's look at their structure stands in their way.
+// Checkpoints that were changed with HDF5's own functions and got a correct size and digest again,
+// so that only the reader's checks of their structure can refuse them.
 #pragma once
 
 #include <hdf5.h>
@@ -13,10 +13,10 @@
 
 namespace ptb::test {
 
-// By the C API, without closing what dies with the file.
+// By the C API; handles that die with the file are not closed.
 using FileChange = std::function<void(hid_t file)>;
 
-// The first 512 bytes as the format wants them, for whatever follows them.
+// The first 512 bytes of the format, for any bytes after them.
 void reseal(const std::filesystem::path& path, int step = 19);
 
 // A good checkpoint (f32), changed and sealed again.

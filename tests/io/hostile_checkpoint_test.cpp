@@ -1,4 +1,4 @@
-// What a checkpoint with a right digest may still do to its reader: nothing.
+// A hostile checkpoint with a correct digest must not harm its reader.
 #include <array>
 #include <boost/test/unit_test.hpp>
 #include <chrono>
@@ -122,7 +122,7 @@ BOOST_AUTO_TEST_CASE(storage_that_is_not_plain) {
       {kBias, "is not stored contiguously", stored(chunked)},
       {kBias, "is not stored contiguously", stored([](hid_t creation) {
          chunked(creation);
-         // A filter that nobody has: opening the file must not look for a plug-in.
+         // An unknown filter: opening the file must not look for a plug-in.
          H5Pset_filter(creation, 32'000, H5Z_FLAG_OPTIONAL, 0, nullptr);
        })},
       {kBias, "is not stored contiguously",
@@ -149,10 +149,10 @@ BOOST_AUTO_TEST_CASE(types_and_shapes) {
       {kBias, not_floats, typed(H5T_IEEE_F32BE)},
       {kBias, not_floats, typed(H5T_IEEE_F64LE)},
       {kBias, not_floats, typed(words)},
-      // The embedding's type is that of all others.
+      // All tensors must have the embedding's type.
       {"/parameters/lstm/0/kernel", "is not of 64-bit little-endian IEEE floats",
        [](hid_t file) {
-         // Smaller elsewhere, so that the size alone does not give it away.
+         // Smaller in another place, so that the size alone does not show it.
          with_dataset({.name = "/parameters/embedding", .extents = {7, 3}, .type = H5T_IEEE_F64LE})(
              file);
        }},
@@ -360,7 +360,7 @@ BOOST_AUTO_TEST_SUITE_END()
 // The long form, under the label "fault".
 BOOST_AUTO_TEST_SUITE(hostile_checkpoint_sweep, *boost::unit_test::disabled())
 
-// Damage that the digest does not tell: one to eight bytes, anywhere behind the text.
+// Damage that the digest does not show: one to eight bytes, anywhere after the text.
 BOOST_AUTO_TEST_CASE(three_thousand_damages_with_a_right_digest) {
   const Scratch scratch;
   SampleRun run(ElementType::f32);

@@ -1,5 +1,5 @@
-// Checkpoints that an early ptb_dist wrote (0.1.0, commit cad7433) are read for ever, with the
-// values that they had then. program/old_checkpoints_test.py says how they were made, and goes on
+// Checkpoints that an early ptb_dist wrote (0.1.0, commit cad7433) can be read for ever, with the
+// values that they had then. program/old_checkpoints_test.py says how they were made, and resumes
 // from them.
 #include <boost/test/unit_test.hpp>
 #include <span>

@@ -72,11 +72,10 @@ hid_t space_of(std::initializer_list<hsize_t> extents) {
   return H5Screate_simple(static_cast<int>(extents.size()), extents.begin(), nullptr);
 }
 
-// What is made of the bias of the upper layer, by the C API and without closing what dies with the
-// file.
+// A change of the upper layer's bias by the C API. Handles that die with the file are not closed.
 using Change = std::function<void(hid_t file, hid_t creation)>;
 
-// A good file with its bias taken out and `change` done instead.
+// A good file without that bias, after `change`.
 void save_changed(const fs::path& path, const Change& change) {
   save_filled(path);
   const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
@@ -156,7 +155,7 @@ BOOST_AUTO_TEST_CASE(same_parameters_give_the_same_bytes) {
   save_filled(scratch / "a.h5");
   save_filled(scratch / "b.h5");
   BOOST_TEST((content(scratch / "a.h5") == content(scratch / "b.h5")));
-  // Times have whole seconds, so that equal bytes alone would prove little.
+  // Time stamps have whole seconds, so equal bytes alone would prove little.
   const hid_t file = H5Fopen((scratch / "a.h5").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   for (const char* name : {"/", "/parameters", kBias}) {
     const hid_t object = H5Oopen(file, name, H5P_DEFAULT);
@@ -377,7 +376,7 @@ BOOST_AUTO_TEST_CASE(saving_replaces_the_old_file_as_a_whole) {
   BOOST_TEST(names_in(scratch.path()).size() == 1u);  // no temporary file
 }
 
-// A limit on the file's size stands for a full disk, which crashes HDF5 1.10 itself at exit.
+// A limit on the size of the file stands for a full disk, which would crash HDF5 1.10 at exit.
 BOOST_AUTO_TEST_CASE(a_full_disk_leaves_the_old_file_and_no_temporary) {
   const Scratch scratch;
   put(scratch / "model.h5", "old");
@@ -397,7 +396,7 @@ BOOST_AUTO_TEST_CASE(a_full_disk_leaves_the_old_file_and_no_temporary) {
 BOOST_AUTO_TEST_CASE(unusable_targets_are_found_before_and_at_saving) {
   const Scratch scratch;
   fs::create_directory(scratch / "folder");
-  // Stands for /dev/null, which a defect here would replace on the tester's machine.
+  // Stands for /dev/null: a defect here would replace that on the tester's machine.
   ::mkfifo((scratch / "fifo").c_str(), 0600);
   const struct {
     fs::path path;

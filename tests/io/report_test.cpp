@@ -311,7 +311,7 @@ OnTerminal at_terminal(const char* kind, bool with_errors) {
   }
   OnTerminal result;
   char buffer[4096];
-  // A terminal whose last user has gone ends with EIO.
+  // Reading a terminal ends with EIO when its last user has gone.
   for (ssize_t count; (count = ::read(terminal, buffer, sizeof buffer)) > 0;) {
     result.seen.append(buffer, static_cast<std::size_t>(count));
   }
@@ -333,8 +333,8 @@ BOOST_AUTO_TEST_CASE(drawn_and_cleared_on_a_terminal) {
   const std::string last = "\r\x1b[Kline\r\n";
   BOOST_TEST(result.seen.starts_with(first));
   BOOST_TEST(result.seen.ends_with(last));
-  // Windows come faster than a person can read: at most one drawing in a quarter of a second, and
-  // so one of 30 unless the machine stood still meanwhile.
+  // Windows come faster than a person can read, so the bar is drawn at most once in a quarter of a
+  // second: here once for 30 windows, unless the machine stood still in between.
   std::size_t drawings = 0;
   for (std::size_t at = 0; (at = result.seen.find("/60 loss", at)) != std::string::npos; ++at) {
     ++drawings;

@@ -39,7 +39,7 @@ Failure failure_at(const fs::path& path, RunDirectory::Purpose purpose = start) 
   return failure_of([&] { RunDirectory(path, "small", purpose); });
 }
 
-// All that a run leaves, each file with its own name in it, and what is none of it.
+// All files that a run leaves, each with its own name as content, and a file that is not a run's.
 void put_a_run(const fs::path& path) {
   fs::create_directories(path / "checkpoints");
   for (const char* name : {"config.toml", "log.txt", "metrics.jsonl", "manifest.json", "notes.txt",
@@ -175,8 +175,8 @@ BOOST_AUTO_TEST_CASE(a_run_that_is_begun_anew_moves_the_old_one_aside) {
   BOOST_TEST(!fs::exists(scratch / "old-3"));
 }
 
-// Wherever the move is interrupted, nothing is lost, and nothing can be gone on from once the first
-// file has been moved.
+// If the move is interrupted at any point, nothing is lost, and no run can resume here once the
+// first file has been moved.
 BOOST_AUTO_TEST_CASE(an_interrupted_move_loses_nothing) {
   for (int number = 1; number <= 5; ++number) {
     const Scratch scratch;
@@ -302,7 +302,7 @@ BOOST_AUTO_TEST_CASE(the_lock_ends_with_its_holder) {
   BOOST_TEST(failure_at(scratch.path()).code == 0);
 }
 
-// Else a tool that somebody has started from within the run would hold it.
+// Otherwise a tool that is started from within the run would hold the lock.
 BOOST_AUTO_TEST_CASE(programs_that_the_holder_starts_do_not_have_the_lock) {
   const Scratch scratch;
   pid_t child = 0;
@@ -361,7 +361,7 @@ BOOST_AUTO_TEST_SUITE(metrics)
 
 namespace {
 
-// What is left of metrics.jsonl when a run goes on at window 2 of epoch 1, step 12.
+// The rest of metrics.jsonl when a run resumes at window 2 of epoch 1, step 12.
 std::string cut(const std::string& text, std::int64_t step = 12, int epoch = 1) {
   const Scratch scratch;
   put(scratch / "metrics.jsonl", text);

@@ -1,4 +1,4 @@
-// A small run in its third epoch, and its checkpoint: what the tests of checkpoints begin with.
+// A small run in its third epoch, and its checkpoint: the start of the tests of checkpoints.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// What the tests of io share: a folder of their own, file contents, expected failures, and children
-// in which limits can be set or programs can end.
+// Shared by the tests of io: a folder for each test, file contents, expected failures, and children
+// that may set limits or end.
 #pragma once
 
 #include <sys/wait.h>

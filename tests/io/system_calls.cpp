@@ -32,7 +32,7 @@ void begin(bool with_fault) {
   calls.clear();
 }
 
-// Notes the call. 0: it is to be made; else what is to happen.
+// Records the call. Returns 0 if it is to be made, else what is to happen instead.
 int fault_of(Call call) {
   const std::lock_guard lock(mutex);
   if (!is_noting) return 0;

@@ -1,5 +1,5 @@
-// The system calls of this test program, which can be made to fail: a disk that is full or broken,
-// and a kill, at any one of them. They stand before those of the C library, for all that is linked.
+// Makes system calls of this test program fail: a full or broken disk, or a kill, at any call.
+// These functions replace those of the C library in everything that is linked.
 #pragma once
 
 #include <array>
@@ -15,8 +15,8 @@ inline constexpr std::array kCalls = {Call::open,   Call::write,  Call::fsync, C
 inline constexpr int kShort = -1;  // write alone: half of the bytes are written
 inline constexpr int kKill = -2;   // SIGKILL
 
-// From its making to its end, all such calls of this process are noted, and one fails, or that one
-// and all later ones of its kind. There is one at a time.
+// While it lives, all such calls of this process are recorded, and one of them fails, or that one
+// and all later ones of its kind. Only one may live at a time.
 class SystemCalls {
  public:
   SystemCalls();

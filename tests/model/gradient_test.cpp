@@ -351,9 +351,9 @@ BOOST_AUTO_TEST_CASE(gradient_is_the_derivative_of_the_cost_by_every_parameter) 
   }
 }
 
-// Whatever the lanes of a rank, one too: costs and gradients of the ranks add up to those of the
-// whole, and their states are those of its lanes. Dropout is keyed by the global lane, and the cost
-// divides by the global lanes, or this fails.
+// For any number of lanes on a rank, also one: costs and gradients of the ranks add up to those of
+// the whole, and each rank has the states of its lanes. This fails unless dropout is keyed by the
+// global lane and the cost is divided by the global lanes.
 BOOST_AUTO_TEST_CASE(slices_add_up_to_the_whole) {
   for (const Problem& problem : kProblems) {
     WindowModel whole(make_reference_backend(), problem, problem.all_lanes());

@@ -30,7 +30,7 @@ std::vector<double> initial_values(Backend& backend, const ModelShape& shape, do
 
 BOOST_AUTO_TEST_SUITE(parameters)
 
-// A name that a configuration may have and no cell has, or the other way, would be found by nobody.
+// No other test would find a name in the configuration without a cell, or a cell without a name.
 BOOST_AUTO_TEST_CASE(a_configuration_can_choose_every_cell) {
   std::vector<std::string> names;
   for (const CellKind kind : kCellKinds) {

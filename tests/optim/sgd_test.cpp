@@ -140,8 +140,8 @@ BOOST_AUTO_TEST_CASE(a_large_gradient_is_scaled_to_the_limit) {
   }
 }
 
-// A word that stands at several positions has one row, the sum of theirs, and the norm is of that
-// sum: with rows of 1 + 2 and 4 it is 5; of unmerged slices it would be sqrt(21).
+// A word that occurs at several positions has one row, their sum, and the norm is that of the sum:
+// with rows of 1 + 2 and 4 it is 5. With unmerged slices it would be sqrt(21).
 BOOST_AUTO_TEST_CASE(rows_of_a_word_are_merged_in_the_norm) {
   for (const Factory make : kFactories) {
     const auto backend = make();

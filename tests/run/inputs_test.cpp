@@ -1,5 +1,4 @@
-// Where the corpus is, what the run directory keeps of the configuration, and what the log says of
-// it.
+// Where the corpus is, and how the run directory and the log show the configuration.
 #include "ptb_dist/run/inputs.hpp"
 
 #include <boost/test/unit_test.hpp>

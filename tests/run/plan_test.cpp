@@ -1,4 +1,4 @@
-// What the plan says of a run, against the run itself: its numbers by hand, its memory by counting
+// The plan against the run itself: its numbers are computed by hand, its memory is compared with
 // what a trainer allocates.
 #define BOOST_TEST_MODULE run
 #include "ptb_dist/run/plan.hpp"
@@ -15,7 +15,8 @@ namespace {
 
 std::unique_ptr<Session> the_session;
 
-// MPI begins before the first test and ends after the last: one process can do that only once.
+// MPI begins before the first test and ends after the last, because a process can do that only
+// once.
 struct SessionFixture {
   SessionFixture() {
     auto& suite = boost::unit_test::framework::master_test_suite();
@@ -25,7 +26,7 @@ struct SessionFixture {
 };
 BOOST_TEST_GLOBAL_FIXTURE(SessionFixture);
 
-// Gives no memory away, but knows how much it would be. Nothing may be written or read.
+// Allocates no memory, but counts how much it would be. Nothing may be written or read.
 class CountingBackend final : public test::MemoryBackend {
  public:
   CountingBackend() : MemoryBackend(ElementType::f32) {}
@@ -205,8 +206,8 @@ BOOST_AUTO_TEST_CASE(memory_of_lane_groups) {
   BOOST_TEST(ratio < 1.005, ratio);
 }
 
-// The CPU backend packs the recurrent weights beside, for both directions, however many rows there
-// are: 20 (training and validation), 3 and 2 (training in groups), 1 (test).
+// The CPU backend also has packed recurrent weights, one copy for each direction, however many rows
+// there are: 20 (training and validation), 3 and 2 (training in groups), 1 (test).
 BOOST_AUTO_TEST_CASE(memory_has_what_the_backend_takes_for_itself) {
   Config config = configuration("medium");
   const auto cpu = make_backend({.name = "cpu"});
@@ -240,8 +241,8 @@ BOOST_AUTO_TEST_CASE(a_large_batch_in_groups_needs_less_memory) {
   config.batch_size = 320;
   const std::int64_t whole = plan_of(config, 1).rank_bytes;
   config.lane_groups = 16;
-  // Each group has where the window's words stand in it: here no word comes twice in a window, so
-  // these are as many as can be.
+  // Each group has the positions of the window's words: here no word occurs twice in a window, so
+  // their number is the largest possible.
   BOOST_TEST(plan_of(config, 1).rank_bytes < whole / 2);
 }
 

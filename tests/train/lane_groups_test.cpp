@@ -17,7 +17,7 @@ std::string tree(int first, int count) {
   return '(' + tree(first, half) + '+' + tree(first + half, count - half) + ')';
 }
 
-// What the turns of groups first .. first + count - 1 make of them.
+// The sum that the turns make of groups first .. first + count - 1.
 std::string by_turns(int first, int count) {
   const std::vector<Turn> turns = tree_turns(count);
   std::vector<std::string> slabs(static_cast<std::size_t>(slab_count(turns)));
