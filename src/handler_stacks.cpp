@@ -12,7 +12,7 @@
 //     receives no signal before it has one and after it has given it up.
 // A handler that is installed by the system call itself, or by sigset(), is not covered.
 //
-// Only the program links this file: a test shows the fault with a program that does not.
+// Tests link a program without this file, too, to see that the fault is there.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
@@ -83,7 +83,7 @@ class AlternateStack {
   std::size_t bytes_ = 0;
 };
 
-// Blocks all signals while it lives, unless other code changes the mask; then restores the mask.
+// Blocks all signals while it lives, unless its owner changes the mask; its end restores the mask.
 class AllBlocked {
  public:
   AllBlocked() {
@@ -107,7 +107,8 @@ struct Start {
   sigset_t mask;  // of the thread, set when it has its alternate stack
 };
 
-// Begins and ends with all signals blocked; pthread_exit and pthread_cancel run destructors, too.
+// Begins with all signals blocked and ends so, also by pthread_exit and pthread_cancel, which run
+// destructors.
 void* run_with_alternate_stack(void* given) {
   const Start start = *std::unique_ptr<Start>(static_cast<Start*>(given));
   const AlternateStack stack;

@@ -124,8 +124,8 @@ WordPositions find_words(const Window& window, std::span<const std::int32_t> wor
     require(word != words.end() && *word == id, "every input is one of the words");
     row_of.push_back(static_cast<std::size_t>(word - words.begin()));
   }
-  // The size of row u is counted in row_begin[u + 2]. After the sums row_begin[u + 1] is the begin
-  // of row u, and placing its positions moves it to the end of the row, as required.
+  // The size of row u is counted in begin[u + 2], so after the sums begin[u + 1] is where row u
+  // begins. Placing its positions then moves begin[u + 1] to the end of the row, as required.
   WordPositions result;
   std::vector<std::int32_t>& begin = result.row_begin;
   begin.assign(words.size() + 2, 0);
