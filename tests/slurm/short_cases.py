@@ -174,7 +174,7 @@ class NotShared(Case):
     """The run directory is on a disk of the node: a restart elsewhere does not begin anew."""
 
     def test(self):
-        self.flags.write_text(SLOW)
+        self.flags.write_text("--inject slow@0:0")  # its only rank
         job = self.submit("--run-dir", "/dev/shm/run", nodes=1)
         job.wait_for_text("Checkpoint: ")
         first = job.field("BatchHost")
