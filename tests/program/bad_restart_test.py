@@ -26,9 +26,10 @@ TINY = ["--data", "synthetic", "--synthetic-tokens", "2000", "--synthetic-vocab"
 
 
 def contents(folder):
-    """Bytes of all files below; the lock's text names its last holder."""
+    """Bytes of all files below, but of those that name who was here last."""
     return {str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name not in (".lock", ".attempt")}
 
 
 class Restart(program.TestCase):

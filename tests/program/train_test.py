@@ -205,8 +205,8 @@ class UserInterface(program.TestCase):
                                  ranks=2)
         self.assertEqual((ended.status, ended.survivors), (0, []), ended.err)
         self.assertEqual(sorted(path.name for path in run_dir.iterdir()),
-                         [".lock", "checkpoints", "config.toml", "log.txt", "manifest.json",
-                          "metrics.jsonl"])
+                         [".attempt", ".lock", "checkpoints", "config.toml", "log.txt",
+                          "manifest.json", "metrics.jsonl"])
         self.assertEqual((run_dir / "log.txt").read_text(), ended.out.replace("\r\n", "\n"))
         for line in (r"^Epoch: 1 Learning rate: 1\.000$",
                      r"^0\.070 perplexity: \d+\.\d{3} speed: \d+ wps",
