@@ -43,7 +43,8 @@ INTERFACE_MAY_INCLUDE = {"include/ptb_dist/base/random.hpp": "Random123/philox.h
 # Where the preprocessor may decide: the host/device macro, who compiles a kernel, the loops'
 # instruction sets, and the instruction with which a thread waits.
 CONDITIONS = {"include/ptb_dist/base/host_device.hpp", "src/backend/cuda/launch.hpp",
-              "src/backend/cpu/loops.cpp", "src/backend/cpu/amx.cpp", "src/base/openmp_environment.cpp"}
+              "src/backend/cpu/loops.cpp", "src/backend/cpu/amx.cpp",
+              "src/base/openmp_environment.cpp"}
 # What only launch.hpp may say, or nobody: only nvcc reads it, or it makes the host or other streams
 # wait behind our back.
 ONLY_LAUNCH_HPP = re.compile(

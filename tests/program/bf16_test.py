@@ -2,10 +2,11 @@
 """--precision bf16 on a CPU keeps what is promised of any run: it is near fp32, says with what it
 multiplies, goes on bit for bit, and in lane groups has the same bytes on any number of ranks.
 
-    python3 bf16_test.py --program build/ptb_dist_portable --native build/ptb_dist --mpirun mpirun...
+    python3 bf16_test.py --program build/ptb_dist_portable --native build/ptb_dist
 
 The program has portable products (support/portable_products.hpp), so that this is tested on every
-processor; on one with AMX the native program has the same losses, on one with AVX512_BF16 near ones.
+processor; on one with AMX the native program has the same losses, on one with AVX512_BF16 near
+ones.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 // The process's place among the ranks: the only owner of MPI.
 //
-// Every wait has a deadline (set_timeout). The clock stands still while this rank itself is stopped.
-// A rank that misses the deadline throws Error 70 at most one second later; the message says what
-// it waited for and which ranks gave no sign of life. MPI may still write to the memory of the call
-// that was given up, so the only safe way on is abort().
+// Every wait has a deadline (set_timeout). The clock stands still while this rank itself is
+// stopped. A rank that misses the deadline throws Error 70 at most one second later; the message
+// says what it waited for and which ranks gave no sign of life. MPI may still write to the memory
+// of the call that was given up, so the only safe way on is abort().
 //
 // Collective calls are made by all ranks in the same order, by one thread of each at a time. Calls
 // block unless they say otherwise. Lengths are 64-bit throughout.
@@ -76,8 +76,8 @@ class Session {
   void set_timeout(Seconds timeout) { timeout_ = timeout; }
   Seconds timeout() const { return timeout_; }
 
-  // Root's value to every rank: of any type that base/archive.hpp carries, or a span of bytes, which
-  // must have root's size everywhere.
+  // Root's value to every rank: of any type that base/archive.hpp carries, or a span of bytes,
+  // which must have root's size everywhere.
   template <class T>
   void broadcast(T& value);
   void broadcast(std::span<std::byte> bytes);
@@ -88,8 +88,8 @@ class Session {
   // must be equal before any collective whose size depends on data.
   static constexpr std::size_t kIdentityBytes = 256;
   std::vector<std::string> exchange_identity(const std::string& identity);
-  // All-gather among the ranks of this host: host rank r's value at [r]. Of a type that may be copied
-  // as bytes.
+  // All-gather among the ranks of this host: host rank r's value at [r]. Of a type that may be
+  // copied as bytes.
   template <class T>
   std::vector<T> exchange_on_host(const T& mine);
 
@@ -100,10 +100,10 @@ class Session {
   // with that rank's number and host unless it threw everywhere.
   void on_every_rank(const std::function<void()>& work);
 
-  // Sum over ranks, in place, of a tensor in host memory: f32 or f64. The same bits on every rank, in
-  // an order of additions fixed by `order`, size() and the number of elements. Begin only enqueues;
-  // the memory is MPI's until wait returns, and lives at least as long. All ranks begin in the same
-  // order; each may wait in its own. Null is a sum that is over.
+  // Sum over ranks, in place, of a tensor in host memory: f32 or f64. The same bits on every rank,
+  // in an order of additions fixed by `order`, size() and the number of elements. Begin only
+  // enqueues; the memory is MPI's until wait returns, and lives at least as long. All ranks begin
+  // in the same order; each may wait in its own. Null is a sum that is over.
   using Request = std::shared_ptr<HostSum>;
   Request begin_all_reduce(const Tensor& tensor, SumOrder order = SumOrder::fastest);
   // `what` stands in the message of a missed deadline (70).

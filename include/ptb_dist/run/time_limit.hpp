@@ -29,8 +29,8 @@ TimeLimits time_limits_of(const CommandLine& line);
 class TimeLimit {
  public:
   // A thread of its own asks the run to stop (`request`) when no more than twice what it needs to
-  // leave is left, and two seconds. Without limits there is none. `seconds_to_leave` is called by that
-  // thread until the end of this object. Throws std::system_error if no thread can be started.
+  // leave is left, and two seconds. Without limits there is none. `seconds_to_leave` is called by
+  // that thread until the end of this object. Throws std::system_error if no thread can be started.
   TimeLimit(TimeLimits limits, std::function<double()> seconds_to_leave,
             std::function<void(const std::string& reason)> request);
   ~TimeLimit();

@@ -1,6 +1,6 @@
-// Asks, when a deadline has passed, which ranks are still there. A rank that waits answers; the rank
-// that all wait for does not. The messages have a tag of their own, and a rank that leaves need not
-// have received them.
+// Asks, when a deadline has passed, which ranks are still there. A rank that waits answers; the
+// rank that all wait for does not. The messages have a tag of their own, and a rank that leaves
+// need not have received them.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,5 @@
-// The beginning and the end of MPI, and the check that the launcher and the library know each other.
+// The beginning and the end of MPI, and the check that the launcher and the library know each
+// other.
 #pragma once
 
 namespace ptb {

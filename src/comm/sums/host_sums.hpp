@@ -29,8 +29,8 @@ class HostSum {
 
 class HostSums {
  public:
-  // Sums of the ranks of `comm` take the tags first_tag .. first_tag + kTags - 1 in turn; MPI grants
-  // at least 32767.
+  // Sums of the ranks of `comm` take the tags first_tag .. first_tag + kTags - 1 in turn; MPI
+  // grants at least 32767.
   static constexpr int kTags = 16384;
   HostSums(const mpi::Comm& comm, int first_tag);
 

@@ -1,5 +1,5 @@
-// The factory of NCCL's communicator, and all that the rest of the program may know of NCCL, whether
-// it is built or not.
+// The factory of NCCL's communicator, and all that the rest of the program may know of NCCL,
+// whether it is built or not.
 #pragma once
 
 #include <memory>
