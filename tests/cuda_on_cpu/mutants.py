@@ -23,7 +23,7 @@ import tempfile
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BACKEND = SOURCE / "src" / "backend" / "cuda"
-COMM = SOURCE / "src" / "comm"
+COMM = SOURCE / "src" / "comm" / "sums"
 NCCL_SIDE = ("native.cpp", "nccl_communicator.cpp")
 sys.path.insert(0, str(SOURCE / "tests" / "program"))
 import program  # noqa: E402
@@ -144,11 +144,11 @@ def all_mutants():
         *by_text("the target's logit is read late", "softmax.cu",
                  "static_cast<double>(target_logit);", "static_cast<double>(row[target]);"),
         *by_text("an answer is left as the last error", "handles.cpp",
-                 "cudaGetLastError();  // it keeps", "// it keeps", is_sample=True),
+                 'cudaGetLastError();  // "not ready"', '// "not ready"', is_sample=True),
         *by_text("an event is asked for within a capture", "queue.cpp",
                  "check(cudaEventRecord(", "has_happened(reached_.get()); check(cudaEventRecord("),
         *by_text("the step does not wait for a sum", "nccl_communicator.cpp",
-                 "backend_.wait(sum.over);", ";", is_sample=True),
+                 "owner.backend_.wait(over);", ";", is_sample=True),
         *by_text("an event is recorded before its sum is on the stream", "nccl_communicator.cpp",
                  "poll([&] { return state(what) == ncclSuccess; }, what);", ""),
         *by_text("ranks sum in different orders", "nccl_communicator.cpp",

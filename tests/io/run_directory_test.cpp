@@ -160,7 +160,7 @@ BOOST_AUTO_TEST_CASE(a_run_that_is_begun_anew_moves_the_old_one_aside) {
     const std::string old = "old-" + std::to_string(number);
     BOOST_TEST_REQUIRE(directory.remarks().size() == 1u);
     BOOST_TEST(directory.remarks()[0] ==
-               "run directory: the run that was there is now in " + (scratch / old).string() +
+               "run directory: the old run is now in " + (scratch / old).string() +
                    " (checkpoints, metrics.jsonl, manifest.json, log.txt, config.toml)");
     BOOST_TEST(directory.generation() == 0);
     BOOST_TEST(!RunDirectory::holds_a_run(scratch.path()));

@@ -19,7 +19,7 @@ class TimeLimit(resume_test.ResumeTestCase):
         ended = self.go(run_dir, "--stop-after", "3s", "--inject", "slow@0:0", ranks=1,
                         status=resume_test.STOPPED)
         self.assertLess(time.monotonic() - began, 9)
-        told = re.search(r"Stopped by --stop-after 3s; windows done: (\d+); go on with", ended.out)
+        told = re.search(r"Stopped by --stop-after 3s; windows done: (\d+); resume with", ended.out)
         self.assertTrue(told, ended.out)
         self.assertIn(int(told[1]), checkpoints(run_dir))
         self.assertIn(" state=stopped code=75\n", (run_dir / ".attempt").read_text())
