@@ -3,13 +3,15 @@
 
     python3 bundle_test.py --build build [unittest's arguments]
 
-Packs the program of that build once, and once with the GPU suite, and runs both in another folder
-of this machine, and in a bare root: a folder that has only the unpacked bundles, a C library,
-/bin/sh, python3 for the suite, /proc and a /dev of its own, as a user who may do nothing
-(support/rights.py: bare_root).
+Packs the program of that build with the GPU suite, and runs both in another folder of this
+machine, and in a bare root: a folder that has only the unpacked bundle, a C library, /bin/sh,
+python3 for the suite, /proc and a /dev of its own, as a user who may do nothing (support/rights.py:
+bare_root). What a bundle without the suite has is looked at in one of stand-ins, which is packed in
+a second.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -26,12 +28,13 @@ from launch_test import MISSING, PROJECT, USAGE, environment
 sys.path.insert(0, str(PROJECT / "tests/support"))
 import rights  # noqa: E402
 
-MAX_BYTES = 40_000_000  # the GPU suite in it
+MAX_BYTES = 40_000_000  # the GPU suite in it, packed fast
 TRAINING = ["--config", "test", "--data", "synthetic", "--synthetic-tokens", "5000",
             "--synthetic-vocab", "300", "--vocab-size", "300", "--threads", "1"]
 RANKS = ["-np", "2", "--oversubscribe", "--bind-to", "none"]
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
+PLAIN = {"ABOUT.txt", "bin", "launch", "licences", "runtime"}
 NODES_OWN = re.compile(r"lib(c|m|pthread|resolv|cuda|ucp|fabric|ibverbs|psm2)\.so|ld-linux")
 C_LIBRARY = re.compile(r"(/\S*/(?:ld-linux\S*|lib(?:c|m|dl|rt|pthread|util|resolv))\.so\.\d)\b")
 LIBRARY = re.compile(r"(?:=> |^\t)(/\S+)", re.M)
@@ -68,7 +71,6 @@ build = None  # the build folder
 scratch = None  # what these tests leave, until their end
 cuda = None  # links to the CUDA libraries of this machine that the build was made with, if any
 tarball = bundle = None  # what bundle.sh made of the build, and where it is unpacked
-suite = None  # where the one with the GPU suite is
 expected = None  # the perplexities of the build's own program
 
 
@@ -96,10 +98,14 @@ def perplexities(text):
 def pack(folder, *arguments):
     """(the tarball, what it unpacks to), both in `folder`."""
     packed = folder / "bundle.tar.gz"
-    succeed(PROJECT / "launch/bundle.sh", *arguments, "--output", packed)
+    succeed(PROJECT / "launch/bundle.sh", *arguments, "--compress", "1", "--output", packed)
     succeed("tar", "-C", folder, "-xzf", packed)
     unpacked, = folder.glob("ptb_dist-*/")
     return packed, unpacked
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
 
 
 def cached(name):
@@ -114,16 +120,15 @@ def gpu_tests():
 
 
 def setUpModule():
-    global scratch, cuda, tarball, bundle, suite, expected
+    global scratch, cuda, tarball, bundle, expected
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ptb_dist_bundle_")).resolve()
     unittest.addModuleCleanup(shutil.rmtree, scratch)
     cuda, root = scratch / "cuda", scratch / "root"
     cuda.mkdir()
-    (root / "suite").mkdir(parents=True)
+    root.mkdir()
     for name, path in CUDA_LIBRARY.findall(succeed("ldd", build / "ptb_dist")):
         (cuda / name).symlink_to(path)
-    tarball, bundle = pack(root, "--build", build)
-    _, suite = pack(root / "suite", "--build", build, "--tests")
+    tarball, bundle = pack(root, "--build", build, "--tests")
     expected = perplexities(succeed(cached("MPIEXEC_EXECUTABLE"), *RANKS, build / "ptb_dist",
                                     *TRAINING))
     if len(expected) != 3:
@@ -132,8 +137,7 @@ def setUpModule():
 
 class Contents(unittest.TestCase):
     def test_it_is_small(self):
-        for packed in (tarball, suite.parent / tarball.name):
-            self.assertLess(packed.stat().st_size, MAX_BYTES)
+        self.assertLess(tarball.stat().st_size, MAX_BYTES)
 
     def test_it_says_what_it_is_made_of(self):
         about = (bundle / "ABOUT.txt").read_text()
@@ -146,28 +150,29 @@ class Contents(unittest.TestCase):
                 self.assertIn("opyright", (bundle / "licences" / name).read_text())
 
     def test_nothing_that_a_node_has_of_its_own_is_in_it(self):
-        names = [path.name for path in bundle.rglob("*.so*")]
-        self.assertGreater(len(names), 50)
-        self.assertEqual([name for name in names if NODES_OWN.match(name)], [])
+        found = [path.name for path in bundle.rglob("*.so*")]
+        self.assertGreater(len(found), 50)
+        self.assertEqual([name for name in found if NODES_OWN.match(name)], [])
 
     @unittest.skipUnless(shutil.which("shellcheck"), "shellcheck is not installed")
     def test_shellcheck_has_nothing_to_say_to_its_scripts(self):
-        scripts = [*(suite / "bin").iterdir(),
-                   *(suite / "runtime" / name for name in ("no_ssh", "environment.sh",
-                                                           "cuda_libraries.sh"))]
+        scripts = [*(bundle / "bin").iterdir(),
+                   *(bundle / "runtime" / name for name in ("no_ssh", "environment.sh",
+                                                            "cuda_libraries.sh"))]
         self.assertGreater(len(scripts), 6)
         # SC1091: it does not know the place of the file that they read.
         self.assertEqual(run("shellcheck", "--exclude=SC1091", *scripts)[:2], (0, ""))
 
-    def test_the_gpu_suite_is_in_it_on_request_only(self):
-        def names(folder):
-            return {path.name for path in folder.iterdir()}
-
-        self.assertEqual(names(bundle), names(suite) - {"tests"})
-        self.assertEqual(names(bundle / "runtime/bin"), {"ptb_dist"})
-        started = {"gpu_suite.sh", "mpirun", "orted", "run.sh", *names(suite / "runtime/bin")}
-        self.assertEqual(names(suite / "bin"), started)
-        self.assertLess({"test_backend", "ptb_dist_gpu_phases"}, started)
+    def test_what_the_gpu_suite_adds(self):
+        self.assertEqual(names(bundle), {*PLAIN, "tests"})
+        programs = names(bundle / "runtime/bin")
+        self.assertEqual(names(bundle / "bin"),
+                         {"gpu_suite.sh", "mpirun", "orted", "run.sh", *programs})
+        tests = json.loads((bundle / "tests/gpu/gpu_suite.json").read_text())["tests"]
+        started = {word for test in tests for word in test["command"]}
+        self.assertEqual(programs - {"ptb_dist_gpu_phases", "ptb_dist_gpu_floors"},
+                         {word.rpartition("/")[2] for word in started if "@/bin/" in word})
+        self.assertLess({"test_backend", "ptb_dist_gpu_phases"}, programs)
 
 
 class OnThisMachine(unittest.TestCase):
@@ -268,7 +273,7 @@ class BareRoot(unittest.TestCase):
         self.assertEqual(told, expected)
 
     def test_the_gpu_suite_is_skipped_without_a_gpu(self):
-        program = f"/suite/{suite.name}/bin/gpu_suite.sh"
+        program = f"/{bundle.name}/bin/gpu_suite.sh"
         status, out, err = self.enter(program)
         machine, *lines, summary = out.splitlines()
         self.assertEqual((status, err), (0, ""), out)
@@ -310,7 +315,7 @@ class OnAnEmulatedGpu(unittest.TestCase):
             raise unittest.SkipTest("the CUDA emulation is not built")
         folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
         cls.bundle = folder / "a folder"
-        succeed("cp", "-al", suite, cls.bundle)
+        succeed("cp", "-al", bundle, cls.bundle)
         for name, emulated in EMULATED.items():
             program = cls.bundle / "runtime/bin" / name
             if program.exists():  # of a build without nvcc one is not
@@ -380,14 +385,14 @@ class Libraries(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
         for name in ("driver/libcuda.so.1", "cuda/libcudart.so.99", "cuda/libnccl.so.99",
-                     "mpi/libplain.so.1", "mpi/libucp.so.0"):
+                     "mpi/libplain.so.1", "mpi/libown.so.1", "mpi/libucp.so.0"):
             cls.link(name)
         cls.link("mpi/mca_btl_plain.so", "mpi/libplain.so.1")
         cls.link("mpi/mca_pml_fast.so", "mpi/libplain.so.1", "mpi/libucp.so.0")
         program = {"options": [], "source": 'int puts(const char*);'
                                             'int main(void) { puts("CUDA: 13.0"); return 0; }'}
         cls.link("ptb_dist", "cuda/libcudart.so.99", "cuda/libnccl.so.99", "driver/libcuda.so.1",
-                 **program)
+                 "mpi/libown.so.1", **program)
         cls.link("mpi/mpirun", **program)
         cls.link("mpi/orted", **program)
         cls.write("mpi/ompi_info", f"#!/bin/sh\necho path:$3:{cls.folder}/mpi\n")
@@ -413,17 +418,26 @@ class Libraries(unittest.TestCase):
         (cls.folder / name).write_text(text)
         (cls.folder / name).chmod(0o755)
 
-    def pack(self, *arguments):
-        """(the names in lib, those of plug-ins, the program)"""
+    @classmethod
+    @functools.cache
+    def pack(cls, *arguments):
+        """(the names in lib, those of plug-ins, the program), made once for all tests."""
         folder = pathlib.Path(tempfile.mkdtemp(dir=scratch))
-        _, packed = pack(folder, "--build", self.folder, *arguments)
+        _, packed = pack(folder, "--build", cls.folder, *arguments)
         libraries = packed / "runtime/lib"
         return (sorted(path.name for path in libraries.glob("*.so*")),
                 [path.name for path in libraries.glob("openmpi/*")], packed / "bin/ptb_dist")
 
+    def test_without_the_gpu_suite(self):
+        packed = self.pack()[2].parent.parent
+        self.assertEqual(names(packed), PLAIN)
+        self.assertEqual(names(packed / "bin"), {"mpirun", "orted", "ptb_dist", "run.sh"})
+        self.assertEqual(names(packed / "runtime/bin"), {"ptb_dist"})
+
     def test_cuda_is_the_nodes(self):
         libraries, plugins, program = self.pack()
-        self.assertEqual((libraries, plugins), (["libplain.so.1"], ["mca_btl_plain.so"]))
+        self.assertEqual((libraries, plugins),
+                         (["libown.so.1", "libplain.so.1"], ["mca_btl_plain.so"]))
         node = {"LD_LIBRARY_PATH": str(self.folder / "driver")}
         self.assertIn("libcudart.so.99", run(program, **node, PTB_DIST_CUDA_LIBRARIES="")[2])
         succeed(program, PTB_DIST_CUDA_LIBRARIES=f"/nowhere:{self.folder}/cuda", **node)
@@ -491,7 +505,7 @@ class Libraries(unittest.TestCase):
     def test_cuda_on_request(self):
         libraries, plugins, program = self.pack("--cuda")
         self.assertEqual((libraries, plugins),
-                         (["libcudart.so.99", "libnccl.so.99", "libplain.so.1"],
+                         (["libcudart.so.99", "libnccl.so.99", "libown.so.1", "libplain.so.1"],
                           ["mca_btl_plain.so"]))
         succeed(program, LD_LIBRARY_PATH=str(self.folder / "driver"))
 
@@ -538,6 +552,10 @@ class Refusals(unittest.TestCase):
     def test_no_build(self):
         self.refuse(MISSING, "/nowhere/ptb_dist: not there; build it, or name another folder",
                     "--build=/nowhere")
+
+    def test_a_level_that_gzip_has_not(self):
+        for level in ("0", "10", "fast"):
+            self.refuse(USAGE, f"--compress {level}: give a level from 1 to 9", "--compress", level)
 
     def test_an_option_that_is_none(self):
         self.refuse(USAGE, "--rpm: no such option; launch/bundle.sh --help lists them", "--rpm")
