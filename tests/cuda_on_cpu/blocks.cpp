@@ -1,5 +1,6 @@
 // A block's threads are run by workers, which are fibers. A worker runs one thread after another
 // for as long as they run through; a thread that has to wait keeps its worker, and another goes on.
+// Whoever stops looks for the next one and switches to it directly.
 #include "cuda_on_cpu/blocks.hpp"
 
 #include <sys/mman.h>
@@ -25,9 +26,13 @@ Runner runner;
 namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
+// Stacks begin at pages, and caches choose a place by an address within a page: if all began at the
+// same one, those of a few threads would evict each other.
+constexpr std::size_t kStagger = 64 * 5, kStaggered = 4096;
 constexpr std::size_t kSharedGap = 64;  // an index beyond an array must not hit the next one
 constexpr int kLanes = 32;
 
+// Also of the caller of run(), who has no thread: he comes back when the block is done.
 struct Worker {
   boost::context::fiber fiber{};  // where it stopped
   FiberStack stack{};
@@ -39,6 +44,7 @@ enum class State : std::uint8_t { fresh, ready, at_barrier, at_exchange, done };
 struct Thread {
   State state = State::fresh;
   Worker* worker = nullptr;
+  uint3 index{};
   Line line{};                 // where it waits
   std::uint64_t received = 0;  // by an exchange
 };
@@ -72,13 +78,14 @@ class Block {
   void begin(const GridCall& call);
   void draw_turns();
   bool goes_on_first() const;
-  void run_one_ready();
-  void run_fresh();
+  Worker& next();
+  Worker& next_ready();
+  Worker& idle_worker();
   void release_barrier();
   [[noreturn]] void fail_stuck();
   void work(Worker& me);  // the body of a fiber
-  void resume(Worker& worker);
-  void to_scheduler();
+  void switch_to(Worker& worker);
+  void arrive(Worker& me, boost::context::fiber&& from);
   void park(State state, Line line);
   void set_place(int thread);
 
@@ -91,10 +98,12 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<int> order_;  // in which fresh threads start
   std::size_t next_ = 0;    // in order_
-  std::vector<int> ready_;
+  std::vector<int> ready_;  // from first_ready_
+  std::size_t first_ready_ = 0;
 
-  boost::context::fiber scheduler_;  // where it stopped to let a worker run
-  Worker* current_ = nullptr;
+  Worker caller_;
+  Worker* current_ = &caller_;
+  Worker* previous_ = nullptr;  // who has switched to the current one
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Worker*> idle_;
 };
@@ -116,7 +125,7 @@ void Block::begin(const GridCall& call) {
   threads_.assign(static_cast<std::size_t>(count_), {});
   warps_.assign(static_cast<std::size_t>((count_ + kLanes - 1) / kLanes), {});
   ready_.clear();
-  next_ = 0;
+  first_ready_ = next_ = 0;
   std::memset(shared_memory(), 0xff, reserve_shared(0));  // NaN: nothing is left of other blocks
   forget_shared();
   draw_turns();
@@ -154,48 +163,56 @@ void Block::run(GridCall& call, Dice& dice) {
   for (auto& argument : call.arguments) arguments_.push_back(argument.data());
   begin(call);
   runner.is_kernel = true;
-  while (done_ < count_) {
-    if (!ready_.empty() && goes_on_first()) {
-      run_one_ready();
-    } else if (next_ < order_.size()) {
-      run_fresh();
-    } else if (at_barrier_ + done_ == count_) {
-      release_barrier();
-    } else {
-      fail_stuck();
-    }
-  }
+  switch_to(next());
   runner.is_kernel = false;
 }
 
-void Block::run_one_ready() {
-  const std::size_t at = turns_ == Turns::random         ? dice_->below(ready_.size())
-                         : turns_ == Turns::warp_at_once ? ready_.size() - 1
-                                                         : 0;
-  const int thread = ready_[at];
-  ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(at));
-  resume(*threads_[static_cast<std::size_t>(thread)].worker);
+// Whose turn it is; the caller's when the block is done.
+Worker& Block::next() {
+  while (done_ < count_) {
+    if (first_ready_ < ready_.size() && goes_on_first()) return next_ready();
+    if (next_ < order_.size()) return idle_worker();
+    if (at_barrier_ + done_ < count_) fail_stuck();
+    release_barrier();
+  }
+  return caller_;
 }
 
-void Block::run_fresh() {
+Worker& Block::next_ready() {
+  int thread = 0;
+  if (turns_ == Turns::in_order) {
+    thread = ready_[first_ready_++];
+  } else {
+    const std::size_t at =
+        turns_ == Turns::random ? dice_->below(ready_.size()) : ready_.size() - 1;
+    thread = ready_[at];
+    ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+  return *threads_[static_cast<std::size_t>(thread)].worker;
+}
+
+Worker& Block::idle_worker() {
   if (idle_.empty()) {
     workers_.push_back(std::make_unique<Worker>());
     Worker& worker = *workers_.back();
     boost::context::protected_fixedsize_stack allocator(kStackBytes);
     const boost::context::stack_context memory = allocator.allocate();
     worker.stack = {static_cast<char*>(memory.sp) - memory.size, memory.size, nullptr};
-    worker.fiber = boost::context::fiber(
-        std::allocator_arg, boost::context::preallocated(memory.sp, memory.size, memory), allocator,
-        [this, &worker](boost::context::fiber&& scheduler) {
-          scheduler_ = std::move(scheduler);
-          work(worker);
-          return std::move(scheduler_);
-        });
+    const std::size_t unused = workers_.size() * kStagger % kStaggered;
+    worker.fiber =
+        boost::context::fiber(std::allocator_arg,
+                              boost::context::preallocated(static_cast<char*>(memory.sp) - unused,
+                                                           memory.size - unused, memory),
+                              allocator, [this, &worker](boost::context::fiber&& from) {
+                                arrive(worker, std::move(from));
+                                work(worker);
+                                return boost::context::fiber{};
+                              });
     idle_.push_back(&worker);
   }
   Worker& worker = *idle_.back();
   idle_.pop_back();
-  resume(worker);
+  return worker;
 }
 
 void Block::release_barrier() {
@@ -231,52 +248,55 @@ void Block::fail_stuck() {
 // --- fibers ----------------------------------------------------------------------------------
 
 void Block::work(Worker& me) {
-  finish_switch_to(me.stack);
   for (;;) {
     while (next_ < order_.size()) {
       const int t = order_[next_++];
       Thread& thread = threads_[static_cast<std::size_t>(t)];
       thread.worker = &me;
+      const auto number = static_cast<unsigned>(t);
+      const dim3& extent = place.block_extent;
+      thread.index = {number % extent.x, number / extent.x % extent.y,
+                      number / (extent.x * extent.y)};
       me.thread = t;
       set_place(t);
       call_->kernel.invoke(call_->function, arguments_.data());
       thread.state = State::done;
       ++done_;
-      if (!ready_.empty()) break;  // whose turn it is now is the scheduler's to say
+      if (first_ready_ < ready_.size()) break;  // next() says whose turn it is now
     }
     me.thread = -1;
     idle_.push_back(&me);
-    to_scheduler();
+    switch_to(next());
   }
 }
 
-void Block::resume(Worker& worker) {
-  current_ = &worker;
-  start_switch_to(worker.stack);
-  worker.fiber = std::move(worker.fiber).resume();
-  finish_switch_to_scheduler();
+// Returns when somebody has switched back.
+void Block::switch_to(Worker& worker) {
+  Worker& me = *current_;
+  if (&worker != &me) {
+    previous_ = &me;
+    current_ = &worker;
+    start_switch(me.stack, worker.stack);
+    arrive(me, std::move(worker.fiber).resume());
+  }
+  if (me.thread >= 0) set_place(me.thread);
 }
 
-void Block::to_scheduler() {
-  Worker& me = *current_;
-  start_switch_to_scheduler(me.stack);
-  scheduler_ = std::move(scheduler_).resume();
-  finish_switch_to(me.stack);
-  if (me.thread >= 0) set_place(me.thread);
+void Block::arrive(Worker& me, boost::context::fiber&& from) {
+  finish_switch(me.stack, previous_->stack);
+  previous_->fiber = std::move(from);
 }
 
 void Block::park(State state, Line line) {
   Thread& thread = threads_[static_cast<std::size_t>(current_->thread)];
   thread.state = state;
   thread.line = line;
-  to_scheduler();
+  switch_to(next());
 }
 
 void Block::set_place(int thread) {
-  const auto t = static_cast<unsigned>(thread);
-  const dim3& extent = place.block_extent;
-  place.thread = {t % extent.x, t / extent.x % extent.y, t / (extent.x * extent.y)};
-  runner.thread = static_cast<std::uint16_t>(t);
+  place.thread = threads_[static_cast<std::size_t>(thread)].index;
+  runner.thread = static_cast<std::uint16_t>(thread);
 }
 
 // --- what threads wait for -------------------------------------------------------------------

@@ -17,19 +17,12 @@ struct FiberStack {
 };
 
 #ifdef __SANITIZE_ADDRESS__
-inline FiberStack scheduler_stack;
-
-inline void start_switch_to(const FiberStack& to) {
-  __sanitizer_start_switch_fiber(&scheduler_stack.hidden, to.bottom, to.bytes);
+inline void start_switch(FiberStack& from, const FiberStack& to) {
+  __sanitizer_start_switch_fiber(&from.hidden, to.bottom, to.bytes);
 }
-inline void finish_switch_to(const FiberStack& me) {
-  __sanitizer_finish_switch_fiber(me.hidden, &scheduler_stack.bottom, &scheduler_stack.bytes);
-}
-inline void start_switch_to_scheduler(FiberStack& me) {
-  __sanitizer_start_switch_fiber(&me.hidden, scheduler_stack.bottom, scheduler_stack.bytes);
-}
-inline void finish_switch_to_scheduler() {
-  __sanitizer_finish_switch_fiber(scheduler_stack.hidden, nullptr, nullptr);
+// On the stack that was switched to: ASan tells where the other one is.
+inline void finish_switch(const FiberStack& me, FiberStack& from) {
+  __sanitizer_finish_switch_fiber(me.hidden, &from.bottom, &from.bytes);
 }
 inline void allow_access(const void* begin, std::size_t bytes) {
   ASAN_UNPOISON_MEMORY_REGION(begin, bytes);
@@ -38,10 +31,8 @@ inline void forbid_access(const void* begin, std::size_t bytes) {
   ASAN_POISON_MEMORY_REGION(begin, bytes);
 }
 #else
-inline void start_switch_to(const FiberStack&) {}
-inline void finish_switch_to(const FiberStack&) {}
-inline void start_switch_to_scheduler(FiberStack&) {}
-inline void finish_switch_to_scheduler() {}
+inline void start_switch(FiberStack&, const FiberStack&) {}
+inline void finish_switch(const FiberStack&, FiberStack&) {}
 inline void allow_access(const void*, std::size_t) {}
 inline void forbid_access(const void*, std::size_t) {}
 #endif
