@@ -53,7 +53,7 @@ PTB_HOST_DEVICE inline RandomBlock random_stream(std::uint64_t seed, Purpose pur
 }
 
 // Where a dropout decision stands in the run. Site 0 is the embedding's output, site l + 1 the
-// output of LSTM layer l (from the bottom, from 0); window is counted within the epoch.
+// output of recurrent layer l (from the bottom, from 0); window is counted within the epoch.
 struct DropoutPosition {
   std::uint32_t epoch;
   std::uint32_t window;
