@@ -3,7 +3,8 @@
 // Every wait has a deadline (set_timeout). The clock stands still while this rank itself is
 // stopped. A rank that misses the deadline throws Error 70 at most one second later; the message
 // says what it waited for and which ranks gave no sign of life. MPI may still write to the memory
-// of the call that was given up, so the only safe way on is abort().
+// of the call that was given up, so the only safe way on is abort(). Three calls have no deadline:
+// MPI_Init and the copies of its communicators, with which a session begins, and MPI_Finalize.
 //
 // Collective calls are made by all ranks in the same order, by one thread of each at a time. Calls
 // block unless they say otherwise. Lengths are 64-bit throughout.

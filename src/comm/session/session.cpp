@@ -25,7 +25,8 @@ constexpr int kGatherTag = 0;
 constexpr int kFirstSumTag = 1;
 constexpr int kRollCallTag = kFirstSumTag + HostSums::kTags;
 
-mpi::Comm copy_of_world() {
+mpi::Comm copy_of_world(int* argc, char*** argv) {
+  initialise_mpi(argc, argv);
   MPI_Comm comm = MPI_COMM_NULL;
   mpi::check(MPI_Comm_dup(MPI_COMM_WORLD, &comm));
   return mpi::Comm(comm);
@@ -48,10 +49,9 @@ std::string name_of_this_host() {
 
 // In the order in which they begin. They end in the opposite one, also where one of them throws.
 struct Session::Mpi {
-  Mpi(int* argc, char*** argv) : library(argc, argv) {}
+  Mpi(int* argc, char*** argv) : comm(copy_of_world(argc, argv)) {}
 
-  MpiLibrary library;
-  mpi::Comm comm = copy_of_world();  // our own: nobody else's messages
+  mpi::Comm comm;  // our own: nobody else's messages
   mpi::Comm host = ranks_of_this_host(comm);
   HostSums sums{comm, kFirstSumTag};
   RollCall roll_call{comm, kRollCallTag};
@@ -85,7 +85,7 @@ Session::~Session() {
     wait_until([&] { return mpi::is_over(barrier); }, "the other ranks' end");
     mpi_->host.free();
     mpi_->comm.free();
-    mpi_->library.finalise();
+    mpi::check(MPI_Finalize());
   } catch (const Error& error) {
     for (const std::string& line : error.lines()) {
       console::write(console::Stream::error, fmt::format("ptb_dist: error: {}\n", line));

@@ -70,7 +70,7 @@ void check_threads(int level) {
 
 }  // namespace
 
-MpiLibrary::MpiLibrary(int* argc, char*** argv) {
+void initialise_mpi(int* argc, char*** argv) {
   // Read before MPI_Init, which sets variables of its own.
   const std::optional<Launch> launch = launch_of_environment();
   if (launch && launch->processes > 1 && has_no_service(*launch)) {
@@ -83,7 +83,6 @@ MpiLibrary::MpiLibrary(int* argc, char*** argv) {
   require_room_for_mpi(!launch);
   int level = MPI_THREAD_SINGLE;
   mpi::check(MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level));
-  is_initialised_ = true;
   try {
     mpi::check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     check_size(launch);
@@ -92,15 +91,6 @@ MpiLibrary::MpiLibrary(int* argc, char*** argv) {
     MPI_Finalize();
     throw;
   }
-}
-
-MpiLibrary::~MpiLibrary() {
-  if (is_initialised_) MPI_Finalize();
-}
-
-void MpiLibrary::finalise() {
-  is_initialised_ = false;
-  mpi::check(MPI_Finalize());
 }
 
 }  // namespace ptb

@@ -4,21 +4,12 @@
 
 namespace ptb {
 
-// MPI is initialised as long as this lives, with MPI_THREAD_MULTIPLE and errors that are returned.
-// Error 2 for one process of a launch of several, 69 without threads.
-class MpiLibrary {
- public:
-  MpiLibrary(int* argc, char*** argv);
-  // Finalises, which waits for the other ranks.
-  ~MpiLibrary();
-  MpiLibrary(const MpiLibrary&) = delete;
-  MpiLibrary& operator=(const MpiLibrary&) = delete;
-
-  // What the destructor does, with the error that the destructor would not tell.
-  void finalise();
-
- private:
-  bool is_initialised_ = false;
-};
+// Initialises MPI with MPI_THREAD_MULTIPLE and errors that are returned. Error 2 for one process of
+// a launch of several, 69 without threads; MPI is then finalised.
+//
+// Nothing finalises MPI when a later error unwinds: MPI_Finalize waits for the other ranks without
+// a deadline, and they may be what the error is about. The process ends with the error's code, and
+// the launcher ends the others.
+void initialise_mpi(int* argc, char*** argv);
 
 }  // namespace ptb
