@@ -93,16 +93,14 @@ bool may_be_looked_at(const fs::path& folder, const LeftoverPlaces& places) {
   return false;
 }
 
-LeftoverPlaces places_of_this_host() {
+LeftoverPlaces places_of_this_host(const std::string& host) {
   LeftoverPlaces places;
   const char* folder = "/tmp";
   for (const char* name : {"TMP", "TEMP", "TMPDIR"}) {  // the last one that is set counts
     if (const char* value = std::getenv(name); value != nullptr && *value != '\0') folder = value;
   }
   places.user = ::geteuid();
-  std::string host(256, '\0');
-  if (::gethostname(host.data(), host.size() - 1) != 0) return places;
-  places.host = host.c_str();
+  places.host = host;
   places.sessions = fs::path(folder) / fmt::format("ompi.{}.{}", places.host, places.user);
   return places;
 }
@@ -139,7 +137,7 @@ Leftovers remove_leftovers(const LeftoverPlaces& places) {
 std::vector<std::string> remove_leftovers(Session& session) {
   std::string mine;
   if (session.host_rank() == 0) {
-    const Leftovers removed = remove_leftovers(places_of_this_host());
+    const Leftovers removed = remove_leftovers(places_of_this_host(session.host()));
     if (removed.segments + removed.sessions > 0) {
       mine = fmt::format(
           "Removed what jobs that were killed have left on {}: {} segment{} of shared memory ({}), "
