@@ -124,6 +124,7 @@ void LanguageModel::forward(const Batch& batch, RecurrentState& state, Workspace
   backend_.prepare(parameters_.weights());
   // The key is the batch's, because groups of lanes may share a workspace, but not a batch.
   backend_.run_segment(segment_key(batch, kForward), [&] {
+    // Set here, because groups of lanes that share the workspace have different first lanes.
     workspace.dropout.first_lane = batch.lanes().first;
     backend_.draw_dropout(workspace.dropout);
     const StackActivations window = recur(batch, state, workspace);

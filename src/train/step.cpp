@@ -45,8 +45,8 @@ Step::InFlight Step::run(const StepInputs& inputs) {
     if (inputs.spoils_loss) {
       backend_.upload(slab.sums.losses(), std::as_bytes(std::span(&kNaN, 1)));
     }
-    pass_on(
-        turn, [](const Slab& of) { return of.sums.sum(); }, "the loss", sums);
+    const auto sum_of_losses = [](const Slab& of) { return of.sums.sum(); };
+    pass_on(turn, sum_of_losses, "the loss", sums);
 
     // 3. Backward, segment by segment. The sum of each part of the gradient over the ranks starts
     // as soon as the part is complete.
@@ -54,9 +54,8 @@ Step::InFlight Step::run(const StepInputs& inputs) {
          model_.backward_segments(*group.batch, *group.workspace, slab.gradients)) {
       backend_.run_segment(segment.key, segment.enqueue);
       if (!segment.completes) continue;
-      pass_on(
-          turn, [&](const Slab& of) { return of.gradients.part(*segment.completes); }, segment.name,
-          sums);
+      const auto part = [&](const Slab& of) { return of.gradients.part(*segment.completes); };
+      pass_on(turn, part, segment.name, sums);
     }
   }
 

@@ -56,7 +56,8 @@ class ParameterTable {
   std::size_t embedding() const { return embedding_; }
   const std::vector<Layer>& layers() const { return layers_; }  // L, from the bottom
   const Softmax& softmax() const { return softmax_; }
-  // Where the dense part begins in the slab, and how long it is, in elements.
+  // Where the dense part begins in the slab, behind the embedding, which is the first entry; and
+  // how long it is. In elements.
   std::int64_t dense_begin() const { return entries_[embedding_].shape.elements(); }
   std::int64_t dense_elements() const { return elements_ - dense_begin(); }
 
@@ -88,7 +89,8 @@ class Parameters {
   void touch();
 
   // Uniform in [-scale, scale] (biases of the recurrent layers 0), a pure function of the seed;
-  // touches.
+  // touches. A tensor's random numbers are those of its row in the table: a new row changes the
+  // initial values of all rows after it.
   void initialise(Backend& backend, double scale, std::uint64_t seed);
 
  private:
